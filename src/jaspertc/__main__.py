@@ -1,0 +1,5 @@
+"""``python -m jaspertc``."""
+
+from jaspertc.cli import main
+
+main()

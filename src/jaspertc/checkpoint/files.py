@@ -1,0 +1,137 @@
+"""Reading JSON and safetensors with errors that name the file and the fix; int8 weights on disk."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from jaspertc.errors import CheckpointError
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+SCALE_SUFFIX = ".scale"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``.
+
+    Raises:
+        CheckpointError: missing, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; is {path.parent} a complete checkpoint folder?") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as JSON ({error}); copy the checkpoint again"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not {type(content).__name__}")
+    return content
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder, from one file or from shards; int8 weights come back as float32.
+
+    Raises:
+        CheckpointError: no safetensors, a missing shard or tensor, or a file that is cut short or corrupt.
+    """
+    index_path = folder / WEIGHTS_INDEX
+    if (folder / WEIGHTS).is_file():
+        return _dequantized(_read_safetensors(folder / WEIGHTS))
+    if not index_path.is_file():
+        pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
+        if pickled:
+            raise CheckpointError(
+                f"{folder} holds only pickled weights ({', '.join(pickled)}), which can run code when read; "
+                "convert them once with transformers: save_pretrained(folder, safe_serialization=True)"
+            )
+        raise CheckpointError(f"no {WEIGHTS} or {WEIGHTS_INDEX} in {folder}; is it a checkpoint folder?")
+    weight_map = read_json(index_path).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(f"{index_path} has no 'weight_map'; copy the checkpoint again")
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(weight_map.values())):
+        if Path(shard).name != shard:
+            raise CheckpointError(f"{index_path} points outside its folder: {shard!r}")
+        tensors |= _read_safetensors(folder / shard)
+    absent = sorted(set(weight_map) - set(tensors))
+    if absent:
+        raise CheckpointError(f"{index_path} lists tensors that no shard holds: {_some(absent)}")
+    return _dequantized(tensors)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except FileNotFoundError:
+        raise CheckpointError(f"weight file {path} is missing; copy the checkpoint again") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"weight file {path} is corrupt or was not written to its end ({error}); copy it again"
+        ) from error
+
+
+def quantized(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as int8 with one float32 scale per row (symmetric, largest value at 127); others kept."""
+    result: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim != 2:
+            result[name] = tensor
+            continue
+        values = tensor.float()
+        scale = values.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+        result[name] = torch.round(values / scale).to(torch.int8)
+        result[name + SCALE_SUFFIX] = scale
+    return result
+
+
+def _dequantized(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    result: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in tensors:
+            continue
+        if tensor.dtype == torch.int8:
+            scale = tensors.get(name + SCALE_SUFFIX)
+            if scale is None or scale.shape != (len(tensor), 1):
+                raise CheckpointError(f"int8 tensor {name!r} has no per-row {name + SCALE_SUFFIX!r}")
+            tensor = tensor.float() * scale
+        result[name] = tensor
+    return result
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], folder: Path) -> None:
+    """Names and shapes must agree.
+
+    Raises:
+        CheckpointError: names what is missing, what is not known, or both shapes.
+    """
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} tensors its config.json asks for: {_some(missing)}"
+        )
+    unknown = sorted(set(found) - set(expected))
+    if unknown:
+        raise CheckpointError(
+            f"{folder} holds {len(unknown)} tensors with no place in the model: {_some(unknown)}"
+        )
+    for name, tensor in expected.items():
+        if tensor.shape != found[name].shape:
+            raise CheckpointError(
+                f"{folder}: tensor {name!r} has shape {tuple(found[name].shape)}, "
+                f"config.json asks for {tuple(tensor.shape)}"
+            )
+        if not found[name].is_floating_point():
+            raise CheckpointError(f"{folder}: tensor {name!r} is {found[name].dtype}, not floating point")

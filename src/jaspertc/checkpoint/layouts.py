@@ -1,0 +1,293 @@
+"""What a checkpoint folder says about itself, for each layout that can be read.
+
+- ours: ``config.json`` with a ``jaspertc`` section;
+- the released Jasper-Token-Compression layout (``JasperV2Encoder``);
+- Hugging Face / sentence-transformers folders of Qwen3 and BERT-family embedding models.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from jaspertc.checkpoint.files import read_json, read_weights
+from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
+from jaspertc.errors import CheckpointError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+# Released names <-> module names; our own checkpoints keep the released names.
+RELEASED_PREFIXES = {"model.": "backbone.", "jasper_mlp.": "compressor.mlp.", "linear_1.": "head.linear."}
+_UNUSED = ("pooler.", "cls.", "lm_head.", "classifier.")
+_UNUSED_ENDINGS = (".position_ids", ".rotary_emb.inv_freq", ".token_type_ids")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """Everything but the weights.
+
+    Attributes:
+        prompts: prompt text by name, as ``config_sentence_transformers.json`` gives them.
+        default_prompt_name: the prompt used when a call names none.
+        max_length: tokens kept per text by default; ``None`` keeps all.
+        fallback_id: token that stands for a text without tokens.
+        rename: weight name in the file -> name in the module, or ``None`` for weights not used.
+        extra_weights: further tensors, by module name (a sentence-transformers Dense layer).
+    """
+
+    config: ModelConfig
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
+    max_length: int | None
+    fallback_id: int | None
+    rename: Callable[[str], str | None]
+    extra_weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def read_info(folder: Path, pooler: str | None = None) -> CheckpointInfo:
+    """Recognise the layout of ``folder``.
+
+    Args:
+        pooler: overrides the folder's pooling (``mean``, ``last``, ``first``).
+
+    Raises:
+        CheckpointError: the layout or an option in it is not supported, or a file is broken.
+    """
+    config = read_json(folder / "config.json")
+    try:
+        if "jaspertc" in config:
+            return _ours(folder, config)
+        if "JasperV2Encoder" in (config.get("architectures") or []):
+            return _released(folder, config)
+        return _hugging_face(folder, config, pooler)
+    except KeyError as error:
+        raise CheckpointError(f"{folder / 'config.json'} has no key {error}") from error
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+
+
+def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
+    path = folder / "config_sentence_transformers.json"
+    content = read_json(path) if path.is_file() else {}
+    prompts = {str(k): str(v) for k, v in (content.get("prompts") or {}).items() if v is not None}
+    return prompts, content.get("default_prompt_name")
+
+
+def _fallback_id(config: Mapping[str, Any]) -> int | None:
+    for key in ("eos_token_id", "sep_token_id", "pad_token_id"):
+        value = config.get(key)
+        if isinstance(value, list) and value:
+            value = value[0]
+        if isinstance(value, int):
+            return value
+    return None
+
+
+def _released_rename(name: str) -> str | None:
+    for theirs, ours in RELEASED_PREFIXES.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return None if name.endswith(_UNUSED_ENDINGS) else name
+
+
+def _hugging_face_rename(name: str) -> str | None:
+    for prefix in ("model.", "bert.", "roberta.", "xlm_roberta."):
+        name = name.removeprefix(prefix)
+    if name.startswith(_UNUSED) or name.endswith(_UNUSED_ENDINGS):
+        return None
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return "backbone." + name
+
+
+def _ours(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
+    section = config["jaspertc"]
+    if section["format"] > FORMAT:
+        raise CheckpointError(
+            f"{folder} is in format {section['format']}; update jaspertc, which reads {FORMAT}"
+        )
+    prompts, default = _prompts(folder)
+    return CheckpointInfo(
+        config=ModelConfig.from_dict(section["model"]),
+        prompts=prompts,
+        default_prompt_name=default,
+        max_length=section.get("max_length"),
+        fallback_id=section.get("fallback_id"),
+        rename=_released_rename,
+    )
+
+
+def _released(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
+    # The head's width is in no configuration file, only in its weight.
+    backbone = _qwen3(config)
+    weights = read_weights(folder)
+    if "linear_1.weight" not in weights or "jasper_mlp.gate_proj.weight" not in weights:
+        raise CheckpointError(
+            f"{folder} lacks linear_1.* or jasper_mlp.*; it is not a complete JasperV2Encoder"
+        )
+    prompts, default = _prompts(folder)
+    return CheckpointInfo(
+        config=ModelConfig(
+            backbone=backbone,
+            compressor=CompressorConfig(
+                kind="adaptive-average", mlp="swiglu", mlp_size=len(weights["jasper_mlp.gate_proj.weight"])
+            ),
+            pooler="mean",
+            head=HeadConfig(dims=len(weights["linear_1.weight"])),
+        ),
+        prompts=prompts,
+        default_prompt_name=default,
+        max_length=None,
+        fallback_id=_fallback_id(config),
+        rename=_released_rename,
+    )
+
+
+def _qwen3(config: Mapping[str, Any]) -> BackboneConfig:
+    rope = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or {}
+    kind = rope.get("rope_type") or scaling.get("rope_type") or scaling.get("type") or "default"
+    _supported("rope_type", kind, "default")
+    _supported("attention_bias", config.get("attention_bias", False), False)
+    _supported("use_sliding_window", config.get("use_sliding_window", False), False)
+    _supported("hidden_act", config.get("hidden_act", "silu"), "silu")
+    return BackboneConfig(
+        kind="qwen3",
+        vocab_size=config["vocab_size"],
+        hidden_size=config["hidden_size"],
+        num_layers=config["num_hidden_layers"],
+        num_heads=config["num_attention_heads"],
+        num_kv_heads=config["num_key_value_heads"],
+        head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
+        intermediate_size=config["intermediate_size"],
+        norm_eps=config["rms_norm_eps"],
+        max_positions=config["max_position_embeddings"],
+        causal=True,
+        rope_theta=float(rope.get("rope_theta") or config["rope_theta"]),
+    )
+
+
+def _bert(config: Mapping[str, Any]) -> BackboneConfig:
+    _supported("position_embedding_type", config.get("position_embedding_type") or "absolute", "absolute")
+    activation = config.get("hidden_act", "gelu")
+    _supported("hidden_act", activation, "gelu", "gelu_new", "gelu_pytorch_tanh")
+    # RoBERTa-type models number positions from after the padding id; their tables are that much longer.
+    offset = 0 if config["model_type"] == "bert" else int(config.get("pad_token_id", 1)) + 1
+    heads = config["num_attention_heads"]
+    return BackboneConfig(
+        kind="bert",
+        vocab_size=config["vocab_size"],
+        hidden_size=config["hidden_size"],
+        num_layers=config["num_hidden_layers"],
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=config["hidden_size"] // heads,
+        intermediate_size=config["intermediate_size"],
+        norm_eps=config.get("layer_norm_eps", 1e-12),
+        max_positions=config["max_position_embeddings"] - offset,
+        causal=False,
+        position_offset=offset,
+        type_vocab_size=config.get("type_vocab_size", 2),
+        gelu="none" if activation == "gelu" else "tanh",
+    )
+
+
+BACKBONE_READERS: dict[str, tuple[Callable[[Mapping[str, Any]], BackboneConfig], str]] = {
+    "qwen3": (_qwen3, "last"),  # reader, pooling when the folder names none
+    "bert": (_bert, "mean"),
+    "roberta": (_bert, "mean"),
+    "xlm-roberta": (_bert, "mean"),
+}
+
+
+def _supported(key: str, value: object, *allowed: object) -> None:
+    if value not in allowed:
+        raise CheckpointError(
+            f"config.json has {key} = {value!r}; this engine supports {' or '.join(map(repr, allowed))}"
+        )
+
+
+def _hugging_face(folder: Path, config: Mapping[str, Any], pooler: str | None) -> CheckpointInfo:
+    model_type = config.get("model_type")
+    if model_type not in BACKBONE_READERS:
+        raise CheckpointError(
+            f"{folder} is a {model_type!r} model; supported are {', '.join(BACKBONE_READERS)}, the released "
+            "JasperV2Encoder layout and jaspertc's own"
+        )
+    reader, usual_pooler = BACKBONE_READERS[model_type]
+    modules = _sentence_transformers_modules(folder)
+    chosen = pooler or modules.pooler
+    if chosen is None:
+        chosen = usual_pooler
+        logger.warning("%s names no pooling; using %r (pass pooler= to choose)", folder, chosen)
+    prompts, default = _prompts(folder)
+    return CheckpointInfo(
+        config=ModelConfig(
+            backbone=reader(config), pooler=chosen, head=modules.head, normalize=modules.normalize
+        ),
+        prompts=prompts,
+        default_prompt_name=default,
+        max_length=modules.max_length,
+        fallback_id=_fallback_id(config),
+        rename=_hugging_face_rename,
+        extra_weights=modules.weights,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Modules:
+    pooler: str | None = None
+    head: HeadConfig = field(default_factory=HeadConfig)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    normalize: bool = True
+    max_length: int | None = None
+
+
+def _sentence_transformers_modules(folder: Path) -> _Modules:
+    """Pooling, Dense head and normalisation from ``modules.json``, if there is one."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return _Modules()
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        kinds = [(str(entry["type"]).rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries]
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is not a list of modules with 'type' and 'path' ({error})") from error
+    pooler, head, weights = None, HeadConfig(), {}
+    for kind, place in kinds:
+        if kind == "Pooling":
+            pooler = _pooling(read_json(place / "config.json"), place)
+        elif kind == "Dense":
+            dense = read_json(place / "config.json")
+            activation = str(dense.get("activation_function", "")).rsplit(".", 1)[-1]
+            if activation != "Identity":
+                raise CheckpointError(f"{place} has activation {activation!r}; only Identity is supported")
+            head = HeadConfig(dims=dense["out_features"], bias=dense.get("bias", True))
+            weights = {f"head.{name}": tensor for name, tensor in read_weights(place).items()}
+        elif kind not in ("Transformer", "Normalize"):
+            raise CheckpointError(
+                f"{path} names the module {kind!r}; supported are Transformer, Pooling, Dense and Normalize"
+            )
+    limits = folder / "sentence_bert_config.json"
+    return _Modules(
+        pooler=pooler,
+        head=head,
+        weights=weights,
+        normalize=any(kind == "Normalize" for kind, _ in kinds),
+        max_length=read_json(limits).get("max_seq_length") if limits.is_file() else None,
+    )
+
+
+def _pooling(content: Mapping[str, Any], place: Path) -> str:
+    names = {"mean": "mean", "mean_tokens": "mean", "cls": "first", "cls_token": "first", "lasttoken": "last"}
+    chosen = [key.removeprefix("pooling_mode_") for key, value in content.items() if value is True]
+    chosen = [key for key in chosen if key in names or key in ("max_tokens", "weightedmean_tokens")]
+    if isinstance(content.get("pooling_mode"), str):
+        chosen = [content["pooling_mode"]]
+    if len(chosen) != 1 or chosen[0] not in names:
+        raise CheckpointError(f"{place} pools by {chosen}; supported is one of mean, cls and last token")
+    return names[chosen[0]]

@@ -1,0 +1,110 @@
+"""From a path, a hub name or ``mini`` to a module with weights."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from jaspertc.checkpoint.files import check_tensors, read_weights
+from jaspertc.checkpoint.layouts import CheckpointInfo, read_info
+from jaspertc.errors import CheckpointError, MissingExtraError, TokenizerError
+from jaspertc.model.encoder import Encoder
+from jaspertc.text.tokenizer import Tokenizer
+
+BUILT_IN = {"mini": Path(__file__).parent.parent / "models" / "mini"}
+TOKENIZER = "tokenizer.json"
+
+
+@dataclass(kw_only=True)
+class Checkpoint:
+    """A model on the host: its encoder, tokenizer and what its folder says about prompts and limits."""
+
+    name: str
+    folder: Path
+    info: CheckpointInfo
+    encoder: Encoder
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Read when first used, so that token ids can be encoded without one.
+
+        Raises:
+            TokenizerError: missing, unreadable, or larger than the model's vocabulary.
+        """
+        tokenizer = Tokenizer.from_file(self.folder / TOKENIZER, fallback_id=self.info.fallback_id)
+        rows = self.info.config.backbone.vocab_size
+        if tokenizer.vocab_size > rows:
+            raise TokenizerError(
+                f"{self.folder / TOKENIZER} has {tokenizer.vocab_size} tokens but the model only {rows}; "
+                "put the tokenizer.json of this very checkpoint there"
+            )
+        return tokenizer
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of configuration, tokenizer and weights: equal fingerprints give equal vectors."""
+        digest = hashlib.sha256()
+        names = ("*.json", "*.safetensors")
+        for path in sorted({path for pattern in names for path in self.folder.glob(pattern)}):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+
+def resolve(name: str | Path) -> Path:
+    """The folder that holds the model ``name``: ``mini``, a path, or a hub name such as ``org/model``.
+
+    Raises:
+        CheckpointError: there is no such folder, or the hub cannot be reached.
+        MissingExtraError: a hub name, without ``huggingface_hub`` installed.
+    """
+    if str(name) in BUILT_IN:
+        return BUILT_IN[str(name)]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise CheckpointError(f"{path} is a file; give the checkpoint folder that holds config.json")
+    if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
+        raise CheckpointError(
+            f"no model {str(name)!r}: it is neither a built-in name ({', '.join(BUILT_IN)}), "
+            "nor an existing folder, nor a hub name such as 'org/model'"
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingExtraError("huggingface_hub", "hub", f"downloading {str(name)!r}") from error
+    try:
+        patterns = ["*.json", "*.safetensors", "*/config.json", "*/model.safetensors"]
+        return Path(snapshot_download(str(name), allow_patterns=patterns))
+    except Exception as error:  # the library raises many kinds, by cause
+        raise CheckpointError(
+            f"the model {str(name)!r} is no folder here and could not be fetched from the hub "
+            f"({type(error).__name__}: {error}); download it elsewhere and give its folder"
+        ) from error
+
+
+def load_checkpoint(name: str | Path, *, pooler: str | None = None) -> Checkpoint:
+    """Read a checkpoint; weights keep the dtype they are stored in (int8 ones become float32).
+
+    Args:
+        name: ``mini``, a folder, or a hub name.
+        pooler: overrides the folder's pooling, for plain Hugging Face folders.
+
+    Raises:
+        CheckpointError: see ``resolve``; or the folder is incomplete, corrupt or not supported.
+    """
+    folder = resolve(name)
+    info = read_info(folder, pooler)
+    weights = dict(info.extra_weights)
+    for key, tensor in read_weights(folder).items():
+        renamed = info.rename(key)
+        if renamed is not None:
+            weights[renamed] = tensor
+    with torch.device("meta"):
+        encoder = Encoder(info.config)
+    check_tensors(encoder.state_dict(), weights, folder)
+    encoder.load_state_dict(weights, assign=True)
+    return Checkpoint(name=str(name), folder=folder, info=info, encoder=encoder.eval())

@@ -1,0 +1,121 @@
+"""Writing our checkpoint folder; it also loads in sentence-transformers."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from jaspertc.checkpoint.files import WEIGHTS, quantized
+from jaspertc.checkpoint.layouts import FORMAT, RELEASED_PREFIXES
+from jaspertc.checkpoint.load import TOKENIZER
+from jaspertc.errors import CheckpointError
+from jaspertc.model.encoder import Encoder
+
+MODULE_FILE = "jaspertc_st.py"
+WEIGHT_KINDS = ("keep", "float32", "bfloat16", "int8")
+
+
+def save_checkpoint(
+    folder: str | Path,
+    encoder: Encoder,
+    *,
+    tokenizer_json: str | None,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    max_length: int | None = None,
+    fallback_id: int | None = None,
+    weights: str = "keep",
+    overwrite: bool = False,
+) -> Path:
+    """Write ``encoder`` as a checkpoint folder: all of it or, if interrupted, nothing.
+
+    Args:
+        folder: where to write; its parent is made if needed.
+        tokenizer_json: content of ``tokenizer.json``; ``None`` for a model used by token ids only.
+        weights: ``keep`` (bit-equal when loaded back), ``float32``, ``bfloat16``, or ``int8`` (matrices with
+            one scale per row; about a quarter of the size).
+        overwrite: replace a folder that is already there.
+
+    Raises:
+        CheckpointError: the folder exists, or ``weights`` is unknown.
+    """
+    folder = Path(folder)
+    if weights not in WEIGHT_KINDS:
+        raise CheckpointError(f"weights is {weights!r}, it must be one of {', '.join(WEIGHT_KINDS)}")
+    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(f"{folder} already exists; choose another folder or ask to overwrite it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    config = encoder.config
+    section = {
+        "format": FORMAT,
+        "model": asdict(config),
+        "max_length": max_length,
+        "fallback_id": fallback_id,
+    }
+    ratio_keywords = ["compression_ratio", "length_threshold", "max_compressed"]
+    modules: list[dict[str, object]] = [
+        {
+            "idx": 0,
+            "name": "0",
+            "path": "",
+            "type": f"{MODULE_FILE.removesuffix('.py')}.JasperEncoder",
+            "kwargs": ratio_keywords,
+        }
+    ]
+    if config.normalize:
+        kind = "sentence_transformers.models.Normalize"
+        modules.append({"idx": 1, "name": "1", "path": "1_Normalize", "type": kind})
+    files = {
+        "config.json": {
+            "architectures": ["JasperEncoder"],
+            "hidden_size": config.embedding_dims,
+            "jaspertc": section,
+        },
+        "modules.json": modules,
+        "config_sentence_transformers.json": {
+            "prompts": dict(prompts or {}),
+            "default_prompt_name": default_prompt_name,
+            "similarity_fn_name": "cosine",
+        },
+    }
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for name, content in files.items():
+            (aside / name).write_text(
+                json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+        if config.normalize:
+            (aside / "1_Normalize").mkdir()
+            (aside / "1_Normalize" / "config.json").write_text("{}\n", encoding="utf-8")
+        if tokenizer_json is not None:
+            (aside / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+        shutil.copyfile(Path(__file__).parent.parent / "templates" / MODULE_FILE, aside / MODULE_FILE)
+        save_file(_tensors(encoder, weights), str(aside / WEIGHTS), metadata={"format": "pt"})
+        aside.chmod(0o755)
+        (aside / WEIGHTS).chmod(0o644)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _tensors(encoder: Encoder, weights: str) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for name, tensor in encoder.state_dict().items():
+        theirs = next(
+            their + name.removeprefix(our) for their, our in RELEASED_PREFIXES.items() if name.startswith(our)
+        )
+        tensors[theirs] = tensor.detach().cpu().contiguous()
+    if weights == "int8":
+        return quantized({name: tensor.float() for name, tensor in tensors.items()})
+    if weights in ("float32", "bfloat16"):
+        return {name: tensor.to(getattr(torch, weights)) for name, tensor in tensors.items()}
+    return tensors

@@ -1,0 +1,6 @@
+"""Placeholder until the subcommand is written."""
+
+
+def embed() -> None:
+    """Not written yet."""
+    raise NotImplementedError

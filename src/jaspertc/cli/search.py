@@ -1,0 +1,6 @@
+"""Placeholder until the subcommand is written."""
+
+
+def search() -> None:
+    """Not written yet."""
+    raise NotImplementedError

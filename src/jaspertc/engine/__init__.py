@@ -1,0 +1,1 @@
+"""Fast inference: the public ``Embedder`` and what it runs on."""

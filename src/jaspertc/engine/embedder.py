@@ -1,0 +1,442 @@
+"""The public way to embed text.
+
+Shape legend: N texts, L tokens of one text, E width of the vectors.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaspertc.checkpoint import Checkpoint, load_checkpoint
+from jaspertc.config import ModelConfig
+from jaspertc.engine.batcher import plan_batches
+from jaspertc.engine.precision import (
+    FloatArray,
+    Vectors,
+    check_precision,
+    normalized,
+    similarity,
+    to_precision,
+)
+from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.errors import InputError
+from jaspertc.model.compression import Ratio, check_ratio
+from jaspertc.text.packing import IntArray, pack
+
+RUNTIMES = {"torch": TorchRuntime}
+CHUNK_TEXTS = 4096
+CHUNK_CHARACTERS = 4_000_000
+
+
+class LongTextWarning(UserWarning):
+    """Some texts were longer than the model's positions allow."""
+
+
+class Embedder:
+    """Texts to vectors, with the compression ratio chosen at each call.
+
+    Nothing of a call is remembered: ratio, threshold, prompt and lengths are arguments, and a vector does
+    not depend on which other texts are in the call. Safe to use from several threads.
+
+    Example:
+        >>> from jaspertc import Embedder
+        >>> model = Embedder.load("mini")
+        >>> model.encode(["a cat on the mat", "一只猫在垫子上"], ratio=0.33).shape[0]
+        2
+    """
+
+    similarity = staticmethod(similarity)
+
+    def __init__(self, checkpoint: Checkpoint, runtime: TorchRuntime) -> None:
+        self.checkpoint = checkpoint
+        self.runtime = runtime
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path = "mini",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        runtime: str = "torch",
+        pooler: str | None = None,
+    ) -> "Embedder":
+        """Load a model.
+
+        Args:
+            name: ``mini`` (in the package), a checkpoint folder, or a hub name such as ``org/model``.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
+            dtype: ``auto``, ``float32`` or ``bfloat16``.
+            runtime: what computes; ``torch``.
+            pooler: overrides the folder's pooling (``mean``, ``last``, ``first``).
+
+        Raises:
+            CheckpointError: the model is missing, incomplete, corrupt or of an unsupported kind.
+            InputError: device, dtype or runtime is not available.
+        """
+        if runtime not in RUNTIMES:
+            raise InputError(f"runtime is {runtime!r}, it must be one of {', '.join(RUNTIMES)}")
+        checkpoint = load_checkpoint(name, pooler=pooler)
+        return cls(checkpoint, RUNTIMES[runtime](checkpoint.encoder, device=device, dtype=dtype))
+
+    def __repr__(self) -> str:
+        return (
+            f"Embedder({self.checkpoint.name!r}, dims={self.dims}, device={str(self.runtime.device)!r}, "
+            f"runtime={self.runtime.name!r})"
+        )
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's architecture."""
+        return self.checkpoint.info.config
+
+    @property
+    def dims(self) -> int:
+        """E, the width of the vectors."""
+        return self.config.embedding_dims
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens kept per text unless a call says otherwise; ``None`` keeps all."""
+        info = self.checkpoint.info
+        return self._position_limit if info.max_length is None and not self._can_compress else info.max_length
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Prompt texts by name."""
+        return dict(self.checkpoint.info.prompts)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of weights, configuration and tokenizer."""
+        return self.checkpoint.fingerprint
+
+    @property
+    def default_ratio(self) -> float:
+        """The ratio used when a call gives none; 1 for a model without a compressor."""
+        return self.config.compressor.ratio if self._can_compress else 1.0
+
+    @property
+    def default_threshold(self) -> int:
+        """The length threshold used when a call gives none, in tokens."""
+        return self.config.compressor.threshold
+
+    @property
+    def _can_compress(self) -> bool:
+        return self.checkpoint.encoder.compressor.can_compress
+
+    @property
+    def _position_limit(self) -> int:
+        return self.config.backbone.max_positions
+
+    def encode(
+        self,
+        texts: str | Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        ratio: Ratio | None = None,
+        threshold: int | None = None,
+        max_compressed: int | None = None,
+        max_length: int | None = None,
+        dims: int | None = None,
+        normalize: bool | None = None,
+        precision: str = "float32",
+        long_texts: str = "compress",
+        show_progress: bool = False,
+    ) -> Vectors:
+        """Embed texts.
+
+        Args:
+            texts: one string, or any iterable of strings, read lazily.
+            prompt: text put before each text; ``""`` for none. Default: ``prompt_name``'s, else the
+                model's own default prompt.
+            prompt_name: name of one of ``self.prompts``.
+            ratio: compression ratio in (0, 1] for tokens above the threshold; one, or one per text.
+            threshold: texts up to this many tokens are not compressed, >= 1.
+            max_compressed: choose a lower ratio for any text that would cost more than this many tokens.
+            max_length: keep this many tokens of each text, before compression.
+            dims: cut vectors to this width, if the model was trained for it (then normalise again).
+            normalize: unit length; default as the model's folder says.
+            precision: ``float32``, ``float16``, ``int8`` or ``ubinary``; see ``to_precision``.
+            long_texts: a text with more compressed tokens than the model has positions is compressed
+                further (``compress``) or loses its end (``truncate``); a ``LongTextWarning`` counts them.
+            show_progress: draw a progress bar on standard error.
+
+        Returns:
+            Shape (N, E), or (E,) for one string; float32 unless ``precision`` says otherwise.
+            No text gives shape (0, E). An empty text is a text: its vector is the model's for its
+            special tokens and prompt.
+
+        Raises:
+            InputError: a text is not a string (its index is named), or an argument is not allowed.
+            RatioError: ratio, threshold or max_compressed is out of range.
+        """
+        single = isinstance(texts, str)
+        items: Iterable[str] = [texts] if isinstance(texts, str) else texts
+        if not isinstance(items, Iterable) or isinstance(items, (bytes, dict)):
+            raise InputError(
+                f"texts is a {type(texts).__name__}, it must be a string or an iterable of strings"
+            )
+        blocks = self.encode_stream(
+            items,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            ratio=ratio,
+            threshold=threshold,
+            max_compressed=max_compressed,
+            max_length=max_length,
+            dims=dims,
+            normalize=normalize,
+            precision=precision,
+            long_texts=long_texts,
+            show_progress=show_progress,
+        )
+        found = list(blocks)
+        vectors = (
+            np.concatenate(found) if found else self._finish(self._no_vectors(), dims, normalize, precision)
+        )
+        return vectors[0] if single else vectors
+
+    def encode_query(self, texts: str | Iterable[str], **options: Any) -> Vectors:
+        """``encode`` with the model's ``query`` prompt, if it has one."""
+        return self.encode(texts, **self._named_prompt("query", options))
+
+    def encode_document(self, texts: str | Iterable[str], **options: Any) -> Vectors:
+        """``encode`` with the model's ``document`` (or ``passage``) prompt, if it has one."""
+        return self.encode(
+            texts, **self._named_prompt("document" if "document" in self.prompts else "passage", options)
+        )
+
+    def encode_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        ratio: Ratio | None = None,
+        threshold: int | None = None,
+        max_compressed: int | None = None,
+        max_length: int | None = None,
+        dims: int | None = None,
+        normalize: bool | None = None,
+        precision: str = "float32",
+        long_texts: str = "compress",
+        show_progress: bool = False,
+    ) -> Iterator[Vectors]:
+        """``encode`` in constant memory: yields (n, E) blocks in order as texts are read."""
+        check_precision(precision)
+        self._check_dims(dims)
+        if long_texts not in ("compress", "truncate"):
+            raise InputError(f"long_texts is {long_texts!r}, it must be 'compress' or 'truncate'")
+        prefix = self.prompt_text(prompt, prompt_name)
+        ratios = self._ratios(ratio, texts)
+        done = overlong = 0
+        for chunk in _chunks(_progress(texts) if show_progress else texts):
+            rows = self.tokenize(chunk, prompt=prefix, max_length=max_length, first_index=done)
+            part = ratios if ratios.ndim == 0 else ratios[done : done + len(rows)]
+            rows, targets, count = self._fit(rows, part, threshold, max_compressed, long_texts)
+            vectors = self._embed_rows(rows, targets)
+            yield self._finish(vectors, dims, normalize, precision)
+            done, overlong = done + len(rows), overlong + count
+        if overlong:
+            how = "compressed further" if long_texts == "compress" and self._can_compress else "cut"
+            warnings.warn(
+                f"{overlong} of {done} texts did not fit this model's {self._position_limit} positions and were {how}",
+                LongTextWarning,
+                stacklevel=2,
+            )
+
+    def encode_ids(
+        self,
+        rows: Iterable[Sequence[int] | IntArray],
+        *,
+        ratio: Ratio | None = None,
+        threshold: int | None = None,
+        max_compressed: int | None = None,
+        normalize: bool | None = None,
+    ) -> FloatArray:
+        """Embed token ids, as they are: no prompt, special tokens or tokenizer.
+
+        Args:
+            rows: N sequences of token ids of this model's vocabulary, each with at least one.
+            ratio: as in ``encode``.
+            threshold: as in ``encode``.
+            max_compressed: as in ``encode``.
+            normalize: ``False`` gives the head's raw output.
+
+        Returns:
+            Shape (N, E), float32.
+
+        Raises:
+            InputError: a row is empty, not integers, or has an id outside the vocabulary.
+        """
+        ids = [_token_ids(index, row) for index, row in enumerate(rows)]
+        if not ids:
+            return self._no_vectors()
+        ratios = self._ratios(ratio, ids)
+        _, targets, _ = self._fit(ids, ratios, threshold, max_compressed, "compress")
+        vectors = self._embed_rows(ids, targets)
+        return normalized(vectors) if (self.config.normalize if normalize is None else normalize) else vectors
+
+    def tokenize(
+        self, texts: Sequence[str], *, prompt: str = "", max_length: int | None = None, first_index: int = 0
+    ) -> list[IntArray]:
+        """Token ids of each text with ``prompt`` before it, shape (L,) each, at most ``max_length`` kept.
+
+        Raises:
+            InputError: a text is not a string; its index (from ``first_index``) is named.
+        """
+        for index, text in enumerate(texts, first_index):
+            if not isinstance(text, str):
+                raise InputError(
+                    f"text {index} is {text!r:.80} of type {type(text).__name__}, it must be a string"
+                )
+        limit = self.max_length if max_length is None else max_length
+        return self.checkpoint.tokenizer.encode_batch(
+            [prompt + text for text in texts] if prompt else texts, max_length=limit
+        )
+
+    def target_lengths(
+        self,
+        lengths: IntArray,
+        *,
+        ratio: Ratio | None = None,
+        threshold: int | None = None,
+        max_compressed: int | None = None,
+    ) -> IntArray:
+        """Compressed tokens of texts with these token counts, shape (N,) -> (N,), positions respected."""
+        limit = self._position_limit
+        return self.checkpoint.encoder.compressor.target_lengths(
+            lengths,
+            ratio=self.default_ratio if ratio is None else ratio,
+            threshold=self.default_threshold if threshold is None else threshold,
+            max_compressed=limit if max_compressed is None else min(max_compressed, limit),
+        )
+
+    def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
+        """The text put before each text.
+
+        Raises:
+            InputError: both are given, or the name is not one of ``self.prompts``.
+        """
+        if prompt is not None and prompt_name is not None:
+            raise InputError("give prompt (a text) or prompt_name, not both")
+        if prompt is not None:
+            return prompt
+        name = self.checkpoint.info.default_prompt_name if prompt_name is None else prompt_name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            raise InputError(
+                f"prompt_name is {name!r}, this model has {', '.join(self.prompts) or 'no prompts'}"
+            )
+        return self.prompts[name]
+
+    def _named_prompt(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        if "prompt" in options or "prompt_name" in options:
+            return options
+        if name in self.prompts:
+            return {**options, "prompt_name": name}
+        return {**options, "prompt": ""}
+
+    def _ratios(self, ratio: Ratio | None, texts: object) -> Any:
+        values = check_ratio(self.default_ratio if ratio is None else ratio)
+        if values.ndim == 0:
+            return values
+        if not isinstance(texts, Sequence):
+            raise InputError("one ratio per text needs a list of texts, not a stream")
+        return check_ratio(values, len(texts))
+
+    def _fit(
+        self,
+        rows: list[IntArray],
+        ratios: Any,
+        threshold: int | None,
+        max_compressed: int | None,
+        long_texts: str,
+    ) -> tuple[list[IntArray], IntArray, int]:
+        """Rows that fit the positions, their compressed lengths, and how many did not fit as asked."""
+        compressor = self.checkpoint.encoder.compressor
+        threshold = self.default_threshold if threshold is None else threshold
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        wanted = compressor.target_lengths(
+            lengths, ratio=ratios, threshold=threshold, max_compressed=max_compressed
+        )
+        limit = self._position_limit
+        over = np.flatnonzero(wanted > limit)
+        if not len(over):
+            return rows, wanted, 0
+        if long_texts == "compress" and compressor.can_compress:
+            return rows, np.minimum(wanted, limit), len(over)
+        ratios = np.broadcast_to(ratios, lengths.shape)
+        rows = list(rows)
+        for index in over:
+            keep = threshold + int((limit - threshold) / ratios[index]) if threshold < limit else limit
+            rows[index] = self.checkpoint.tokenizer.truncate(rows[index], keep)
+        return rows, np.minimum(wanted, limit), len(over)
+
+    def _embed_rows(self, rows: Sequence[IntArray], targets: IntArray) -> FloatArray:
+        """Raw vectors in the order given."""
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        vectors = np.empty((len(rows), self.dims), dtype=np.float32)
+        for index in plan_batches(targets, lengths, token_budget=self.runtime.token_budget):
+            vectors[index] = self.runtime.embed(pack([rows[i] for i in index]), targets[index])
+        return vectors
+
+    def _no_vectors(self) -> FloatArray:
+        return np.empty((0, self.dims), dtype=np.float32)
+
+    def _check_dims(self, dims: int | None) -> None:
+        trained = (*self.config.head.matryoshka, self.dims)
+        if dims is not None and dims not in trained:
+            raise InputError(
+                f"dims is {dims!r}, this model was trained for {', '.join(map(str, sorted(set(trained))))}; "
+                "cutting vectors to other widths loses quality unpredictably (slice them yourself if you accept that)"
+            )
+
+    def _finish(
+        self, vectors: FloatArray, dims: int | None, normalize: bool | None, precision: str
+    ) -> Vectors:
+        if dims is not None:
+            vectors = vectors[:, :dims]
+        if self.config.normalize if normalize is None else normalize:
+            vectors = normalized(vectors)
+        return to_precision(vectors, precision)
+
+
+def _token_ids(index: int, row: Sequence[int] | IntArray) -> IntArray:
+    try:
+        ids = np.asarray(row)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"row {index} is not a sequence of token ids: {error}") from error
+    if ids.ndim != 1 or not len(ids) or not np.issubdtype(ids.dtype, np.integer):
+        raise InputError(
+            f"row {index} has shape {ids.shape} and type {ids.dtype}, it must be one or more integer token ids"
+        )
+    return ids.astype(np.int64)
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of texts, bounded in number and characters."""
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text) if isinstance(text, str) else 0
+        if len(chunk) >= CHUNK_TEXTS or size >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _progress(texts: Iterable[str]) -> Iterator[str]:
+    from rich.console import Console
+    from rich.progress import track
+
+    total = len(texts) if hasattr(texts, "__len__") else None
+    yield from track(texts, "embedding", total=total, console=Console(stderr=True))

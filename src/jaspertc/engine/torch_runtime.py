@@ -1,0 +1,74 @@
+"""Runs an encoder with PyTorch, on CPU or GPU."""
+
+import logging
+
+import torch
+
+from jaspertc.engine.precision import FloatArray
+from jaspertc.errors import InputError
+from jaspertc.model.encoder import Encoder
+from jaspertc.text.packing import IntArray, PackedBatch
+
+logger = logging.getLogger(__name__)
+
+# Compressed tokens per batch that keep the device busy; more only costs memory, since nothing is padded.
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(device: str) -> torch.device:
+    """``auto`` is CUDA when there is one, else the CPU.
+
+    Raises:
+        InputError: the device is unknown or not present.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {device!r} cannot be used here ({error}); try 'cpu' or 'auto'") from error
+    return chosen
+
+
+def choose_dtype(dtype: str, stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 where the weights are stored so and the device computes it natively.
+
+    Raises:
+        InputError: not float32, bfloat16 or auto (float16 overflows in this model family).
+    """
+    if dtype == "auto":
+        native = device.type == "cuda" or (
+            device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bfloat16()
+        )
+        return torch.bfloat16 if stored == torch.bfloat16 and native else torch.float32
+    if dtype not in DTYPES:
+        hint = "; float16 overflows in this model family, use bfloat16" if dtype == "float16" else ""
+        raise InputError(f"dtype is {dtype!r}, it must be auto, {' or '.join(DTYPES)}{hint}")
+    return DTYPES[dtype]
+
+
+def _cpu_has_bfloat16() -> bool:
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+class TorchRuntime:
+    """Vectors from packed batches."""
+
+    name = "torch"
+
+    def __init__(self, encoder: Encoder, *, device: str = "auto", dtype: str = "auto") -> None:
+        self.device = choose_device(device)
+        stored = encoder.backbone.token_table.weight.dtype
+        self.dtype = choose_dtype(dtype, stored, self.device)
+        self.token_budget = TOKEN_BUDGET.get(self.device.type, TOKEN_BUDGET["cpu"])
+        self.encoder = encoder.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
+        self.encoder.fold()
+        logger.info("runtime: torch %s on %s, %s", torch.__version__, self.device, self.dtype)
+
+    def embed(self, batch: PackedBatch, targets: IntArray) -> FloatArray:
+        """Vectors before normalisation, shape (N, E), float32, on the host."""
+        with torch.inference_mode():
+            vectors: FloatArray = self.encoder(batch, targets).cpu().numpy()
+        return vectors

@@ -1,0 +1,1 @@
+"""The forward pass: compress, attend, pool, project. No input or output here."""

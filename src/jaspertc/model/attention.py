@@ -1,0 +1,165 @@
+"""One attention function over packed rows, for training and inference, CPU and GPU.
+
+Shape legend: C compressed tokens of all texts, N texts, L tokens of one text, B texts of equal length,
+H query heads, K key/value heads, G = H / K query heads per key/value head, D width of a head.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jaspertc.text.packing import IntArray, offsets_of
+
+logger = logging.getLogger(__name__)
+
+QUERY_BLOCK = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedLayout:
+    """Where each text lies in a packed row, for the host and for the device.
+
+    Attributes:
+        lengths: tokens per text on the host, shape (N,).
+        offsets: starts on the host with the end last, shape (N + 1,).
+        cu_seqlens: the same on the device, shape (N + 1,), int32.
+        positions: 0 ... L - 1 within each text on the device, shape (C,).
+        runs: (first text, number of texts, their length) for consecutive texts of equal length.
+    """
+
+    lengths: IntArray
+    offsets: IntArray
+    cu_seqlens: Tensor
+    positions: Tensor
+    runs: tuple[tuple[int, int, int], ...]
+
+    @classmethod
+    def of(cls, lengths: IntArray, device: torch.device) -> "PackedLayout":
+        """The layout of texts with these lengths, shape (N,)."""
+        offsets = offsets_of(lengths)
+        positions = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        breaks = np.flatnonzero(np.diff(lengths, prepend=-1))
+        counts = np.diff(breaks, append=len(lengths))
+        return cls(
+            lengths=lengths,
+            offsets=offsets,
+            cu_seqlens=torch.from_numpy(offsets).to(device=device, dtype=torch.int32, non_blocking=True),
+            positions=torch.from_numpy(positions).to(device, non_blocking=True),
+            runs=tuple((int(b), int(c), int(lengths[b])) for b, c in zip(breaks, counts)),
+        )
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.lengths.max())
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, causal: bool) -> Tensor:
+    """Softmax attention of each text over itself, scaled by D ** -0.5.
+
+    Args:
+        q: queries, shape (C, H, D).
+        k: keys, shape (C, K, D); H is a multiple of K (grouped-query attention).
+        v: values, shape (C, K, D).
+        layout: where the texts lie.
+        causal: a token attends only to itself and earlier tokens of its text.
+
+    Returns:
+        Shape (C, H * D).
+    """
+    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and (kernel := _cuda_kernel()) is not None:
+        return kernel(q, k, v, layout, causal).flatten(1)
+    if q.device.type == "cpu":
+        return blocked_attention(q, k, v, layout, causal=causal)
+    return reference_attention(q, k, v, layout, causal=causal)
+
+
+def reference_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, causal: bool) -> Tensor:
+    """``scaled_dot_product_attention`` text by text: slow, plain, what the others are compared with."""
+    outputs = []
+    for begin, end in zip(layout.offsets, layout.offsets[1:]):
+        rows = [part[begin:end].transpose(0, 1)[None] for part in (q, k, v)]
+        out = F.scaled_dot_product_attention(*rows, is_causal=causal, enable_gqa=True)
+        outputs.append(out[0].transpose(0, 1).flatten(1))
+    return torch.cat(outputs)
+
+
+def blocked_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, causal: bool) -> Tensor:
+    """Batched matrix products over blocks of queries: on a CPU several times faster than the reference.
+
+    Consecutive texts of equal length share each product, so sort a batch by length. Causal blocks read
+    only the keys before their end. The G query heads of a group are folded into rows.
+    """
+    heads, width = q.shape[1:]
+    groups = k.shape[1]
+    q = q * width**-0.5
+    outputs = []
+    for text, count, length in layout.runs:
+        rows = slice(int(layout.offsets[text]), int(layout.offsets[text + count]))
+        q_run = q[rows].view(count, length, groups, heads // groups, width).permute(0, 2, 3, 1, 4)
+        k_run = k[rows].view(count, length, groups, width).permute(0, 2, 3, 1)
+        v_run = v[rows].view(count, length, groups, width).transpose(1, 2).contiguous()
+        out = _attend_equal_lengths(q_run, k_run, v_run, causal)  # (B, K, G, L, D)
+        outputs.append(out.permute(0, 3, 1, 2, 4).reshape(count * length, heads * width))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _attend_equal_lengths(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """(B, K, G, L, D) queries, (B, K, D, L) keys and (B, K, L, D) values -> (B, K, G, L, D)."""
+    texts, groups, per_group, length, width = q.shape
+    blocks = []
+    for begin in range(0, length, QUERY_BLOCK):
+        end = min(begin + QUERY_BLOCK, length)
+        seen = end if causal else length
+        rows = q[:, :, :, begin:end].reshape(texts, groups, -1, width)
+        scores = torch.matmul(rows, k[..., :seen])
+        if causal and end - begin > 1:
+            future = torch.full((end - begin, end - begin), float("-inf"), dtype=q.dtype, device=q.device)
+            scores[..., begin:end] += future.triu(1).repeat(per_group, 1)
+        out = torch.matmul(torch.softmax(scores, -1), v[:, :, :seen])
+        blocks.append(out.view(texts, groups, per_group, end - begin, width))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=3)
+
+
+Kernel = Callable[[Tensor, Tensor, Tensor, PackedLayout, bool], Tensor]
+
+
+@cache
+def _cuda_kernel() -> Kernel | None:
+    """The fastest variable-length kernel installed, or ``None``; which one is logged once."""
+    try:
+        from flash_attn import flash_attn_varlen_func
+
+        def flash(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, causal: bool) -> Tensor:
+            ends, longest = layout.cu_seqlens, layout.max_length
+            out: Tensor = flash_attn_varlen_func(q, k, v, ends, ends, longest, longest, causal=causal)
+            return out
+
+        logger.info("attention on CUDA: flash_attn")
+        return flash
+    except ImportError:
+        pass
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+
+        def varlen(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, causal: bool) -> Tensor:
+            repeat = q.shape[1] // k.shape[1]
+            if repeat > 1:  # the kernel's own grouping is not in every release
+                k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
+            ends, longest = layout.cu_seqlens, layout.max_length
+            window = (-1, 0) if causal else (-1, -1)
+            out = varlen_attn(q, k, v, ends, ends, longest, longest, window_size=window)
+            assert isinstance(out, Tensor)
+            return out
+
+        logger.info("attention on CUDA: torch.nn.attention.varlen")
+        return varlen
+    except ImportError:
+        logger.info("attention on CUDA: scaled_dot_product_attention, text by text (install flash-attn)")
+        return None

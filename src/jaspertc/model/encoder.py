@@ -1,0 +1,82 @@
+"""The whole forward pass: packed ids -> compressed embeddings -> backbone -> pooled -> vector.
+
+Shape legend: T tokens, C compressed tokens, N texts, D model width, E embedding width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from jaspertc.config import ModelConfig
+from jaspertc.errors import InputError
+from jaspertc.model.attention import PackedLayout
+from jaspertc.model.backbones import build_backbone
+from jaspertc.model.compression import windows
+from jaspertc.model.compressors import COMPRESSORS, FoldedTable, pool_windows
+from jaspertc.model.heads import Head
+from jaspertc.model.poolers import POOLERS
+from jaspertc.text.packing import IntArray, PackedBatch
+
+
+class Encoder(nn.Module):
+    """A text encoder; the same code trains and serves. Compression is an argument of each call."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.backbone.hidden_size
+        self.config = config
+        self.backbone = build_backbone(config.backbone)
+        self.compressor = COMPRESSORS[config.compressor.kind](config.compressor, width)
+        self.head = Head(config.head, width)
+        self._pool = POOLERS[config.pooler]
+        self._folded: FoldedTable | None = None
+
+    def fold(self) -> None:
+        """Merge lookup and compressor MLP into one table, for inference; ``train()`` undoes it."""
+        self._folded = FoldedTable(self.backbone.token_table, self.compressor)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        if mode:
+            self._folded = None
+        return super().train(mode)
+
+    def forward(self, batch: PackedBatch, targets: IntArray) -> Tensor:
+        """Vectors before normalisation.
+
+        Args:
+            batch: N texts of T tokens together.
+            targets: compressed tokens per text, shape (N,), as ``compressor.target_lengths`` gives them.
+
+        Returns:
+            Shape (N, E), float32.
+
+        Raises:
+            InputError: a token id is outside the vocabulary.
+        """
+        x = self.compress(batch, targets)
+        layout = PackedLayout.of(targets, x.device)
+        x = self.backbone(x, layout)
+        out: Tensor = self.head(self._pool(x, layout))
+        return out
+
+    def compress(self, batch: PackedBatch, targets: IntArray) -> Tensor:
+        """Token lookup, the compressor's MLP and window pooling: T ids -> (C, D)."""
+        table = self.backbone.token_table
+        lowest, highest = int(batch.ids.min()), int(batch.ids.max())
+        if lowest < 0 or highest >= table.num_embeddings:
+            wrong = lowest if lowest < 0 else highest
+            raise InputError(
+                f"token id {wrong} is outside this model's vocabulary of {table.num_embeddings} tokens; "
+                "were the ids made by another model's tokenizer?"
+            )
+        device = table.weight.device
+        ids = torch.from_numpy(batch.ids).to(device, non_blocking=True)
+        plan = None if (targets == batch.lengths).all() else windows(batch.lengths, targets)
+        if self._folded is None:
+            x = self.compressor.transform(table(ids))
+            if plan is None:
+                return x
+            return pool_windows(x, torch.from_numpy(plan.gather).to(device, non_blocking=True), plan)
+        folded = self._folded.for_ids(batch.ids)
+        if plan is None:
+            return folded[ids]
+        return pool_windows(folded, torch.from_numpy(batch.ids[plan.gather]).to(device), plan)

@@ -1,0 +1,118 @@
+"""A thin, stateless layer over Hugging Face ``tokenizers``."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer as HFTokenizer
+
+from jaspertc.errors import InputError, TokenizerError
+from jaspertc.text.packing import IntArray
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Make ``text`` valid Unicode: paired surrogates are joined, lone ones become U+FFFD.
+
+    Nothing else is changed: control characters reach the tokenizer, which defines what they mean.
+    """
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class Tokenizer:
+    """Text to token ids, with the special tokens that the checkpoint's own ``tokenizer.json`` adds.
+
+    Truncation and padding stored in the file are ignored: lengths are an argument of each call.
+
+    Args:
+        tokenizer: a loaded ``tokenizers.Tokenizer``.
+        fallback_id: the id that stands for a text which gives no token at all (an empty text under a
+            tokenizer that adds nothing), so that its vector is defined.
+    """
+
+    def __init__(self, tokenizer: HFTokenizer, *, fallback_id: int | None = None) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._fallback_id = fallback_id
+        with_special = tokenizer.encode("a").ids
+        without = tokenizer.encode("a", add_special_tokens=False).ids
+        begin = next(
+            (
+                start
+                for start in range(len(with_special) - len(without) + 1)
+                if with_special[start : start + len(without)] == without
+            ),
+            0,
+        )
+        self._suffix = np.array(with_special[begin + len(without) :], dtype=np.int64)
+        self._special_count = len(with_special) - len(without)
+
+    @classmethod
+    def from_file(cls, path: Path, *, fallback_id: int | None = None) -> "Tokenizer":
+        """Read ``tokenizer.json``.
+
+        Raises:
+            TokenizerError: the file is missing or is no tokenizer.
+        """
+        if not path.is_file():
+            raise TokenizerError(
+                f"no tokenizer at {path}; put the checkpoint's tokenizer.json there (a slow tokenizer is "
+                "converted with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)), "
+                "or pass token ids to encode_ids"
+            )
+        try:
+            tokenizer = HFTokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise TokenizerError(f"{path} is not a tokenizer.json that can be read: {error}") from error
+        return cls(tokenizer, fallback_id=fallback_id)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, added ones included."""
+        return int(self._tokenizer.get_vocab_size())
+
+    def encode_batch(self, texts: Sequence[str], *, max_length: int | None = None) -> list[IntArray]:
+        """Token ids of each text, shape (L,), in order.
+
+        Args:
+            texts: any strings; invalid surrogates are replaced (see ``clean``).
+            max_length: keep at most this many tokens, cutting the text and keeping the special tokens at
+                its end; ``None`` keeps all.
+
+        Raises:
+            InputError: ``max_length`` leaves no room for a token beside the special ones.
+        """
+        if max_length is not None and max_length <= self._special_count:
+            raise InputError(
+                f"max_length is {max_length}, it must be > {self._special_count}, "
+                "the number of special tokens that this tokenizer adds"
+            )
+        encodings = self._tokenizer.encode_batch_fast([clean(text) for text in texts])
+        rows = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        if self._fallback_id is not None:
+            rows = [row if len(row) else np.array([self._fallback_id], dtype=np.int64) for row in rows]
+        return rows if max_length is None else [self.truncate(row, max_length) for row in rows]
+
+    def truncate(self, row: IntArray, max_length: int) -> IntArray:
+        """The first tokens of ``row``, shape (L,), and the special tokens at its end: at most ``max_length``."""
+        if len(row) <= max_length:
+            return row
+        return np.concatenate([row[: max_length - len(self._suffix)], self._suffix])
+
+    def tokens(self, ids: Sequence[int] | IntArray) -> list[str]:
+        """The readable piece of text behind each id, special tokens by name."""
+        return [
+            self._tokenizer.decode([int(item)], skip_special_tokens=False)
+            or self._tokenizer.id_to_token(int(item))
+            or "?"
+            for item in ids
+        ]
+
+    def to_json(self) -> str:
+        """The content of a ``tokenizer.json``."""
+        return str(self._tokenizer.to_str())
