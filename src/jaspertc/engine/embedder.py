@@ -13,22 +13,14 @@ import numpy as np
 from jaspertc.checkpoint import Checkpoint, load_checkpoint
 from jaspertc.config import ModelConfig
 from jaspertc.engine.batcher import plan_batches
-from jaspertc.engine.precision import (
-    FloatArray,
-    Vectors,
-    check_precision,
-    normalized,
-    similarity,
-    to_precision,
-)
+from jaspertc.engine.inputs import EncodeOptions, chunks, progress, token_ids
+from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarity, to_precision
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.model.compression import Ratio, check_ratio
 from jaspertc.text.packing import IntArray, pack
 
 RUNTIMES = {"torch": TorchRuntime}
-CHUNK_TEXTS = 4096
-CHUNK_CHARACTERS = 4_000_000
 
 
 class LongTextWarning(UserWarning):
@@ -181,8 +173,7 @@ class Embedder:
             raise InputError(
                 f"texts is a {type(texts).__name__}, it must be a string or an iterable of strings"
             )
-        blocks = self.encode_stream(
-            items,
+        options = EncodeOptions(
             prompt=prompt,
             prompt_name=prompt_name,
             ratio=ratio,
@@ -195,10 +186,8 @@ class Embedder:
             long_texts=long_texts,
             show_progress=show_progress,
         )
-        found = list(blocks)
-        vectors = (
-            np.concatenate(found) if found else self._finish(self._no_vectors(), dims, normalize, precision)
-        )
+        found = list(self._blocks(items, options))
+        vectors = np.concatenate(found) if found else self._finish(self._no_vectors(), options)
         return vectors[0] if single else vectors
 
     def encode_query(self, texts: str | Iterable[str], **options: Any) -> Vectors:
@@ -207,47 +196,33 @@ class Embedder:
 
     def encode_document(self, texts: str | Iterable[str], **options: Any) -> Vectors:
         """``encode`` with the model's ``document`` (or ``passage``) prompt, if it has one."""
-        return self.encode(
-            texts, **self._named_prompt("document" if "document" in self.prompts else "passage", options)
-        )
+        name = "document" if "document" in self.prompts else "passage"
+        return self.encode(texts, **self._named_prompt(name, options))
 
-    def encode_stream(
-        self,
-        texts: Iterable[str],
-        *,
-        prompt: str | None = None,
-        prompt_name: str | None = None,
-        ratio: Ratio | None = None,
-        threshold: int | None = None,
-        max_compressed: int | None = None,
-        max_length: int | None = None,
-        dims: int | None = None,
-        normalize: bool | None = None,
-        precision: str = "float32",
-        long_texts: str = "compress",
-        show_progress: bool = False,
-    ) -> Iterator[Vectors]:
+    def encode_stream(self, texts: Iterable[str], **options: Any) -> Iterator[Vectors]:
         """``encode`` in constant memory: yields (n, E) blocks in order as texts are read."""
-        check_precision(precision)
-        self._check_dims(dims)
-        if long_texts not in ("compress", "truncate"):
-            raise InputError(f"long_texts is {long_texts!r}, it must be 'compress' or 'truncate'")
-        prefix = self.prompt_text(prompt, prompt_name)
-        ratios = self._ratios(ratio, texts)
+        return self._blocks(texts, EncodeOptions(**options))
+
+    def _blocks(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[Vectors]:
+        self._check_dims(options.dims)
+        prefix = self.prompt_text(options.prompt, options.prompt_name)
+        ratios = self._ratios(options.ratio, texts)
         done = overlong = 0
-        for chunk in _chunks(_progress(texts) if show_progress else texts):
-            rows = self.tokenize(chunk, prompt=prefix, max_length=max_length, first_index=done)
+        for chunk in chunks(progress(texts) if options.show_progress else texts):
+            rows = self.tokenize(chunk, prompt=prefix, max_length=options.max_length, first_index=done)
             part = ratios if ratios.ndim == 0 else ratios[done : done + len(rows)]
-            rows, targets, count = self._fit(rows, part, threshold, max_compressed, long_texts)
-            vectors = self._embed_rows(rows, targets)
-            yield self._finish(vectors, dims, normalize, precision)
+            rows, targets, count = self._fit(
+                rows, part, options.threshold, options.max_compressed, options.long_texts
+            )
+            yield self._finish(self._embed_rows(rows, targets), options)
             done, overlong = done + len(rows), overlong + count
         if overlong:
-            how = "compressed further" if long_texts == "compress" and self._can_compress else "cut"
+            compressed = options.long_texts == "compress" and self._can_compress
             warnings.warn(
-                f"{overlong} of {done} texts did not fit this model's {self._position_limit} positions and were {how}",
+                f"{overlong} of {done} texts did not fit this model's {self._position_limit} positions and "
+                f"were {'compressed further' if compressed else 'cut'}",
                 LongTextWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
 
     def encode_ids(
@@ -274,7 +249,7 @@ class Embedder:
         Raises:
             InputError: a row is empty, not integers, or has an id outside the vocabulary.
         """
-        ids = [_token_ids(index, row) for index, row in enumerate(rows)]
+        ids = [token_ids(index, row) for index, row in enumerate(rows)]
         if not ids:
             return self._no_vectors()
         ratios = self._ratios(ratio, ids)
@@ -395,48 +370,11 @@ class Embedder:
         if dims is not None and dims not in trained:
             raise InputError(
                 f"dims is {dims!r}, this model was trained for {', '.join(map(str, sorted(set(trained))))}; "
-                "cutting vectors to other widths loses quality unpredictably (slice them yourself if you accept that)"
+                "other widths lose quality unpredictably (slice the vectors yourself if you accept that)"
             )
 
-    def _finish(
-        self, vectors: FloatArray, dims: int | None, normalize: bool | None, precision: str
-    ) -> Vectors:
-        if dims is not None:
-            vectors = vectors[:, :dims]
-        if self.config.normalize if normalize is None else normalize:
+    def _finish(self, vectors: FloatArray, options: EncodeOptions) -> Vectors:
+        vectors = vectors[:, : options.dims]
+        if self.config.normalize if options.normalize is None else options.normalize:
             vectors = normalized(vectors)
-        return to_precision(vectors, precision)
-
-
-def _token_ids(index: int, row: Sequence[int] | IntArray) -> IntArray:
-    try:
-        ids = np.asarray(row)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"row {index} is not a sequence of token ids: {error}") from error
-    if ids.ndim != 1 or not len(ids) or not np.issubdtype(ids.dtype, np.integer):
-        raise InputError(
-            f"row {index} has shape {ids.shape} and type {ids.dtype}, it must be one or more integer token ids"
-        )
-    return ids.astype(np.int64)
-
-
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Lists of texts, bounded in number and characters."""
-    chunk: list[str] = []
-    size = 0
-    for text in texts:
-        chunk.append(text)
-        size += len(text) if isinstance(text, str) else 0
-        if len(chunk) >= CHUNK_TEXTS or size >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _progress(texts: Iterable[str]) -> Iterator[str]:
-    from rich.console import Console
-    from rich.progress import track
-
-    total = len(texts) if hasattr(texts, "__len__") else None
-    yield from track(texts, "embedding", total=total, console=Console(stderr=True))
+        return to_precision(vectors, options.precision)

@@ -42,9 +42,12 @@ def to_precision(vectors: FloatArray, precision: str) -> Vectors:
         return vectors.astype(np.float16)
     if precision == "int8":
         largest = np.abs(vectors).max(axis=-1, keepdims=True, initial=0)
-        return np.rint(vectors / np.maximum(largest, np.finfo(np.float32).tiny) * 127).astype(np.int8)
+        scaled = vectors / np.maximum(largest, np.finfo(np.float32).tiny) * 127
+        rounded: Vectors = np.rint(scaled).astype(np.int8)
+        return rounded
     if precision == "ubinary":
-        return np.packbits(vectors > 0, axis=-1)
+        packed: Vectors = np.packbits(vectors > 0, axis=-1)
+        return packed
     return vectors
 
 
@@ -69,6 +72,8 @@ def similarity(a: Vectors, b: Vectors) -> FloatArray:
         )
     if a.dtype == np.uint8:
         signs_a, signs_b = (np.unpackbits(part, axis=1).astype(np.float32) * 2 - 1 for part in (a, b))
-        return signs_a @ signs_b.T / signs_a.shape[1]
+        agreement: FloatArray = signs_a @ signs_b.T / signs_a.shape[1]
+        return agreement
     left, right = (normalized(part.astype(np.float32)) for part in (a, b))
-    return left @ right.T
+    cosines: FloatArray = left @ right.T
+    return cosines

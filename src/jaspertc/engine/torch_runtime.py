@@ -39,9 +39,7 @@ def choose_dtype(dtype: str, stored: torch.dtype, device: torch.device) -> torch
         InputError: not float32, bfloat16 or auto (float16 overflows in this model family).
     """
     if dtype == "auto":
-        native = device.type == "cuda" or (
-            device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bfloat16()
-        )
+        native = device.type == "cuda" or (device.type == "cpu" and _cpu_has_bfloat16())
         return torch.bfloat16 if stored == torch.bfloat16 and native else torch.float32
     if dtype not in DTYPES:
         hint = "; float16 overflows in this model family, use bfloat16" if dtype == "float16" else ""

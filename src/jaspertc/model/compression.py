@@ -112,7 +112,8 @@ def windows(lengths: IntArray, targets: IntArray) -> Windows:
         lengths: tokens per text, shape (N,).
         targets: compressed tokens per text, shape (N,), each in [1, length].
     """
-    assert len(lengths) == len(targets) and (targets >= 1).all() and (targets <= lengths).all()
+    assert len(lengths) == len(targets)
+    assert ((targets >= 1) & (targets <= lengths)).all()
     offsets, target_offsets = offsets_of(lengths), offsets_of(targets)
     text = np.repeat(np.arange(len(targets)), targets)
     index = np.arange(target_offsets[-1]) - target_offsets[text]

@@ -61,8 +61,8 @@ class Tokenizer:
         """
         if not path.is_file():
             raise TokenizerError(
-                f"no tokenizer at {path}; put the checkpoint's tokenizer.json there (a slow tokenizer is "
-                "converted with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)), "
+                f"no tokenizer at {path}; put the checkpoint's tokenizer.json there (transformers makes "
+                "one of a slow tokenizer: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)), "
                 "or pass token ids to encode_ids"
             )
         try:
@@ -99,7 +99,7 @@ class Tokenizer:
         return rows if max_length is None else [self.truncate(row, max_length) for row in rows]
 
     def truncate(self, row: IntArray, max_length: int) -> IntArray:
-        """The first tokens of ``row``, shape (L,), and the special tokens at its end: at most ``max_length``."""
+        """At most ``max_length`` tokens of ``row``, shape (L,), special tokens at its end kept."""
         if len(row) <= max_length:
             return row
         return np.concatenate([row[: max_length - len(self._suffix)], self._suffix])

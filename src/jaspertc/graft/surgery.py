@@ -1,0 +1,120 @@
+"""Fewer layers, fewer tokens, a compressor and a head: a student that starts from a pretrained encoder."""
+
+import re
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from jaspertc.config import CompressorConfig, HeadConfig
+from jaspertc.errors import ConfigError, InputError
+from jaspertc.model.encoder import Encoder
+from jaspertc.text.packing import IntArray
+
+_LAYER = re.compile(r"^(backbone\.(?:layers|encoder\.layer)\.)(\d+)(\..*)$")
+
+
+def kept_layers(total: int, keep: int) -> list[int]:
+    """Every k-th layer, the last one included.
+
+    >>> kept_layers(12, 6)
+    [1, 3, 5, 7, 9, 11]
+
+    Raises:
+        InputError: ``keep`` is not in 1 ... total.
+    """
+    if not 1 <= keep <= total:
+        raise InputError(f"layers is {keep}, the source has {total}; choose 1 to {total}")
+    return [(place + 1) * total // keep - 1 for place in range(keep)]
+
+
+def graft(
+    source: Encoder,
+    *,
+    layers: int | None = None,
+    keep_tokens: IntArray | None = None,
+    mlp: str = "residual-swiglu",
+    mlp_size: int | None = None,
+    dims: int | None = None,
+    threshold: int | None = None,
+    ratio: float | None = None,
+    seed: int = 0,
+) -> Encoder:
+    """A token-compression student with the weights of ``source``.
+
+    With all layers and tokens kept, ``mlp`` of ``none`` or ``residual-swiglu`` and ``dims`` of ``None`` or
+    the source's own width, its vectors at ratio 1 equal the source's.
+
+    Args:
+        layers: layers to keep, every k-th; ``None`` keeps all.
+        keep_tokens: rows of the token table to keep, in their new order; ``None`` keeps all.
+        mlp: the compressor's MLP: ``residual-swiglu``, ``swiglu`` or ``none``.
+        mlp_size: its middle width; default three times the model's.
+        dims: width of a new linear head: the identity at the source's width, else random with orthonormal
+            rows or columns (so a wider head keeps all cosines). ``None`` keeps the source's head, if any.
+        threshold: default length threshold of the student, in tokens.
+        ratio: default compression ratio of the student.
+        seed: seed of the new weights.
+
+    Raises:
+        InputError: ``layers`` or ``dims`` is out of range.
+        ConfigError: the MLP's kind is unknown.
+    """
+    if mlp == "none" and mlp_size:
+        raise ConfigError(f"mlp_size is {mlp_size} but mlp is 'none'; leave it out")
+    if dims is not None and dims < 1:
+        raise InputError(f"dims is {dims}, it must be >= 1")
+    old = source.config
+    width = old.backbone.hidden_size
+    kept = kept_layers(old.backbone.num_layers, layers or old.backbone.num_layers)
+    usual = CompressorConfig()
+    config = replace(
+        old,
+        backbone=replace(
+            old.backbone,
+            num_layers=len(kept),
+            vocab_size=old.backbone.vocab_size if keep_tokens is None else len(keep_tokens),
+        ),
+        compressor=CompressorConfig(
+            kind="adaptive-average",
+            mlp=mlp,
+            mlp_size=0 if mlp == "none" else (mlp_size or 3 * width),
+            threshold=usual.threshold if threshold is None else threshold,
+            ratio=usual.ratio if ratio is None else ratio,
+        ),
+        head=old.head if dims is None else HeadConfig(dims=dims),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = Encoder(config)
+        if dims is not None:
+            assert student.head.linear is not None
+            (nn.init.eye_ if dims == width else nn.init.orthogonal_)(student.head.linear.weight)
+            nn.init.zeros_(student.head.linear.bias)
+    weights = _inherited(source, kept, keep_tokens, with_head=dims is None)
+    unknown = student.load_state_dict(weights, strict=False).unexpected_keys
+    assert not unknown, unknown
+    return student.eval()
+
+
+def _inherited(
+    source: Encoder, kept: list[int], keep_tokens: IntArray | None, *, with_head: bool
+) -> dict[str, Tensor]:
+    """The source's weights under the student's names."""
+    table = next(
+        name for name, weight in source.named_parameters() if weight is source.backbone.token_table.weight
+    )
+    places = {old: new for new, old in enumerate(kept)}
+    weights: dict[str, Tensor] = {}
+    for name, tensor in source.state_dict().items():
+        if name.startswith("compressor.") or (name.startswith("head.") and not with_head):
+            continue
+        if found := _LAYER.match(name):
+            place = places.get(int(found[2]))
+            if place is None:
+                continue
+            name = f"{found[1]}{place}{found[3]}"
+        if name == table and keep_tokens is not None:
+            tensor = tensor[torch.from_numpy(keep_tokens)]
+        weights[name] = tensor
+    return weights
