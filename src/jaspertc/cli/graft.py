@@ -1,6 +1,101 @@
-"""Placeholder until the subcommand is written."""
+"""``jaspertc graft``: a pretrained embedding checkpoint becomes a token-compression student."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jaspertc.errors import InputError
+
+if TYPE_CHECKING:
+    from jaspertc.text.packing import IntArray
 
 
-def graft() -> None:
-    """Not written yet."""
-    raise NotImplementedError
+def graft(
+    source: Annotated[str, typer.Argument(help="Checkpoint folder or hub name to start from.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    layers: Annotated[int | None, typer.Option(help="Layers to keep, every k-th. Default: all.")] = None,
+    vocabulary: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Texts (.txt, .jsonl, .jsonl.gz, .parquet) whose tokens are kept; may be repeated."
+        ),
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="Field of the texts in those files.")] = "text",
+    min_count: Annotated[int, typer.Option(help="Occurrences that make a token worth keeping.")] = 1,
+    scripts: Annotated[
+        list[str] | None, typer.Option("--script", help="Keep all tokens of a script, such as latin, han.")
+    ] = None,
+    mlp: Annotated[
+        str, typer.Option(help="Compressor MLP: residual-swiglu, swiglu or none.")
+    ] = "residual-swiglu",
+    mlp_size: Annotated[int | None, typer.Option(help="Its middle width. Default: 3 x the model's.")] = None,
+    dims: Annotated[int | None, typer.Option(help="Width of a new head. Default: the source's.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="Prompt as NAME=TEXT, such as 'query=query: '; may be repeated.")
+    ] = None,
+    default_prompt: Annotated[
+        str | None, typer.Option(help="Name of the prompt used when a call names none.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Stored as: keep, float32, bfloat16 or int8.")] = "keep",
+    pooler: Annotated[str | None, typer.Option(help="Pooling, if the source's folder names none.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of new weights.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace OUT if it is there.")] = False,
+) -> None:
+    """Make a token-compression student of SOURCE: fewer layers, fewer tokens, a compressor and a head.
+
+    With all layers, all tokens and no new head, its vectors at ratio 1 equal the source's.
+    """
+    from rich.console import Console
+
+    from jaspertc.checkpoint import load_checkpoint, save_checkpoint
+    from jaspertc.corpus.read import read_texts
+    from jaspertc.graft import count_tokens, graft, prune_tokenizer, tokens_to_keep
+
+    console = Console(stderr=True)
+    prompts = dict(_split_prompt(item) for item in prompt or [])
+    checkpoint = load_checkpoint(source, pooler=pooler)
+    tokenizer_json, keep = checkpoint.tokenizer.to_json(), None
+    if vocabulary:
+        counts = sum(
+            count_tokens(checkpoint.tokenizer, (row.text for row in read_texts(path, text_field=text_field)))
+            for path in vocabulary
+        )
+        keep = tokens_to_keep(tokenizer_json, counts, min_count=min_count, scripts=scripts or [])
+        tokenizer_json = prune_tokenizer(tokenizer_json, keep)
+        share = counts[keep].sum() / max(1, counts.sum())
+        console.print(f"kept {len(keep):,} of {len(counts):,} tokens, {share:.3%} of those read")
+    student = graft(
+        checkpoint.encoder, layers=layers, keep_tokens=keep, mlp=mlp, mlp_size=mlp_size, dims=dims, seed=seed
+    )
+    info = checkpoint.info
+    save_checkpoint(
+        out,
+        student,
+        tokenizer_json=tokenizer_json,
+        prompts={**info.prompts, **prompts},
+        default_prompt_name=default_prompt or info.default_prompt_name,
+        # A limit in tokens came from the positions; compression fits longer texts to them.
+        max_length=None,
+        fallback_id=_renumbered(info.fallback_id, keep),
+        weights=weights,
+        overwrite=overwrite,
+    )
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    console.print(
+        f"{out}: {student.config.backbone.num_layers} layers, {student.config.embedding_dims} dims, "
+        f"{sum(p.numel() for p in student.parameters()) / 1e6:.1f}M parameters, {size / 1e6:.1f} MB"
+    )
+
+
+def _split_prompt(item: str) -> tuple[str, str]:
+    name, equals, text = item.partition("=")
+    if not (name and equals):
+        raise InputError(f"--prompt is {item!r}, it must be NAME=TEXT, such as 'query=query: '")
+    return name, text
+
+
+def _renumbered(token_id: int | None, keep: "IntArray | None") -> int | None:
+    if token_id is None or keep is None:
+        return token_id
+    return int(keep.searchsorted(token_id)) if token_id in keep else None

@@ -1,6 +1,104 @@
-"""Placeholder until the subcommand is written."""
+"""``jaspertc inspect``: what compression does to a text, drawn in the terminal."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from jaspertc.engine.embedder import Embedder
+
+RATIOS = (1.0, 0.8, 0.66, 0.5, 0.33, 0.2, 0.1, 0.05)
+COLOURS = ("on #1d4ed8", "on #047857", "on #b45309", "on #7e22ce", "on #be123c", "on #0e7490")
 
 
-def inspect() -> None:
-    """Not written yet."""
-    raise NotImplementedError
+def inspect(
+    text: Annotated[str, typer.Argument(help="The text, or '-' to read standard input.")],
+    model: Annotated[str, typer.Option(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    ratio: Annotated[float | None, typer.Option(help="Ratio to draw. Default: the model's.")] = None,
+    threshold: Annotated[
+        int | None,
+        typer.Option(help="Texts up to this many tokens are not compressed. Default: the model's."),
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text put before it. Default: the model's.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Also save the drawing as an SVG picture.")] = None,
+) -> None:
+    """Show TEXT's tokens, the windows that compression averages, and length and cost at several ratios."""
+    import sys
+
+    from rich.console import Console
+
+    from jaspertc.engine.embedder import Embedder
+
+    if text == "-":
+        text = sys.stdin.read().rstrip("\n")
+    embedder = Embedder.load(model)
+    console = Console(record=svg is not None, width=100 if svg is not None else None)
+    console.print(drawing(embedder, text, ratio=ratio, threshold=threshold, prompt=prompt))
+    console.print(ratio_table(embedder, text, threshold=threshold, prompt=prompt))
+    if svg is not None:
+        console.save_svg(str(svg), title="jaspertc inspect")
+
+
+def drawing(
+    embedder: "Embedder", text: str, *, ratio: float | None, threshold: int | None, prompt: str | None
+) -> "Text":
+    """Every token of ``text``; each run of one colour becomes one compressed token.
+
+    A token that two neighbouring windows share is underlined and has the colour of the first.
+    """
+    import numpy as np
+    from rich.text import Text
+
+    from jaspertc.model.compression import window_bounds
+
+    ids = embedder.tokenize([text], prompt=embedder.prompt_text(prompt))[0]
+    target = int(embedder.target_lengths(np.array([len(ids)]), ratio=ratio, threshold=threshold)[0])
+    owner: dict[int, int] = {}
+    shared: set[int] = set()
+    for window, (first, end) in enumerate(window_bounds(len(ids), target)):
+        for token in range(first, end):
+            if token in owner:
+                shared.add(token)
+            owner.setdefault(token, window)
+    drawn = Text(f"{len(ids)} tokens -> {target} compressed tokens\n", style="bold")
+    for token, piece in enumerate(embedder.checkpoint.tokenizer.pieces(ids)):
+        style = f"white {COLOURS[owner[token] % len(COLOURS)]}"
+        drawn.append(piece, f"{style} underline" if token in shared else style)
+    if target == len(ids):
+        drawn.append("\nnothing is compressed: the text is not above the threshold, or the ratio is 1", "dim")
+    drawn.append("\n")
+    return drawn
+
+
+def ratio_table(embedder: "Embedder", text: str, *, threshold: int | None, prompt: str | None) -> "Table":
+    """Compressed length, cost and agreement with ratio 1, for several ratios."""
+    import numpy as np
+    from rich.table import Table
+
+    from jaspertc.model.cost import text_flops
+
+    prefix = embedder.prompt_text(prompt)
+    length = np.array([len(embedder.tokenize([text], prompt=prefix)[0])])
+    table = Table(title="the dial")
+    for heading in ("ratio", "compressed tokens", "GFLOP", "of ratio 1", "cosine to ratio 1"):
+        table.add_column(heading, justify="right")
+    ratios = RATIOS if embedder.checkpoint.encoder.compressor.can_compress else (1.0,)
+    whole = embedder.encode(text, prompt=prefix, ratio=1.0, threshold=threshold, normalize=True)
+    full_cost = None
+    for ratio in ratios:
+        target = int(embedder.target_lengths(length, ratio=ratio, threshold=threshold)[0])
+        cost = text_flops(embedder.config.backbone, target)
+        full_cost = full_cost or cost
+        vector = embedder.encode(text, prompt=prefix, ratio=ratio, threshold=threshold, normalize=True)
+        table.add_row(
+            f"{ratio:g}",
+            f"{target}",
+            f"{cost / 1e9:.3f}",
+            f"{cost / full_cost:.0%}",
+            f"{float(whole @ vector):.4f}",
+        )
+    return table

@@ -104,13 +104,17 @@ class Tokenizer:
             return row
         return np.concatenate([row[: max_length - len(self._suffix)], self._suffix])
 
-    def tokens(self, ids: Sequence[int] | IntArray) -> list[str]:
-        """The readable piece of text behind each id, special tokens by name."""
+    def pieces(self, ids: Sequence[int] | IntArray) -> list[str]:
+        """The piece of text behind each id, spaces and special tokens included.
+
+        Bytes of a character that is split over several tokens are shown as U+FFFD.
+        """
+        names = [self._tokenizer.id_to_token(int(item)) or "?" for item in ids]
+        if any("▁" in name for name in names):  # SentencePiece's mark for a space
+            return [name.replace("▁", " ") for name in names]
         return [
-            self._tokenizer.decode([int(item)], skip_special_tokens=False)
-            or self._tokenizer.id_to_token(int(item))
-            or "?"
-            for item in ids
+            self._tokenizer.decode([int(item)], skip_special_tokens=False) or name
+            for item, name in zip(ids, names)
         ]
 
     def to_json(self) -> str:
