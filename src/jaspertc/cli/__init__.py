@@ -2,10 +2,16 @@
 
 import os
 import sys
+import warnings
 
 import typer
 
-from jaspertc.cli import demo, embed, graft, index, inspect, search
+from jaspertc.cli.demo import demo as demo_command
+from jaspertc.cli.embed import embed as embed_command
+from jaspertc.cli.graft import graft as graft_command
+from jaspertc.cli.index import index as index_command
+from jaspertc.cli.inspect import inspect as inspect_command
+from jaspertc.cli.search import search as search_command
 from jaspertc.errors import JasperError
 
 app = typer.Typer(
@@ -15,16 +21,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(name="embed")(embed.embed)
-app.command(name="inspect")(inspect.inspect)
-app.command(name="index")(index.index)
-app.command(name="search")(search.search)
-app.command(name="graft")(graft.graft)
-app.command(name="demo")(demo.demo)
+app.command(name="embed")(embed_command)
+app.command(name="inspect")(inspect_command)
+app.command(name="index")(index_command)
+app.command(name="search")(search_command)
+app.command(name="graft")(graft_command)
+app.command(name="demo")(demo_command)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"jaspertc: warning: {message}", file=sys.stderr)
 
 
 def main() -> None:
     """Run the command; a mistake is one line on standard error and exit status 1, never a traceback."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except JasperError as error:

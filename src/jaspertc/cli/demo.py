@@ -20,10 +20,11 @@ def demo(
 ) -> None:
     """Embed the sample texts, search them across languages, and turn the compression dial."""
     import time
+    import warnings
 
     from rich.console import Console
 
-    from jaspertc.engine.embedder import Embedder
+    from jaspertc.engine.embedder import Embedder, LongTextWarning
     from jaspertc.samples import load_samples
 
     console = Console()
@@ -31,8 +32,10 @@ def demo(
     embedder = Embedder.load(model)
     console.print(f"loaded {embedder} in {time.perf_counter() - started:.1f} s")
     passages, questions = load_samples("passages"), load_samples("questions")
-    show_search(console, embedder, passages, questions)
-    show_dial(console, embedder, passages, questions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LongTextWarning)  # the dial's last line says it
+        show_search(console, embedder, passages, questions)
+        show_dial(console, embedder, passages, questions)
 
 
 def show_search(
@@ -118,7 +121,12 @@ def show_dial(
             f"{right} of {len(asked)}",
         )
     console.print(table)
-    console.print(f"medians of {ROUNDS} interleaved rounds; 'found first' asks across languages\n")
+    positions = embedder.config.backbone.max_positions
+    console.print(
+        f"medians of {ROUNDS} interleaved rounds; 'found first' asks across languages; "
+        f"{(tokens > positions).sum()} texts exceed the model's {positions} positions and are compressed to fit "
+        "at every ratio"
+    )
 
 
 def _crossing(passages: list[dict[str, Any]], questions: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -46,6 +46,8 @@ def graft(
 
     With all layers, all tokens and no new head, its vectors at ratio 1 equal the source's.
     """
+    from itertools import chain
+
     from rich.console import Console
 
     from jaspertc.checkpoint import load_checkpoint, save_checkpoint
@@ -57,10 +59,8 @@ def graft(
     checkpoint = load_checkpoint(source, pooler=pooler)
     tokenizer_json, keep = checkpoint.tokenizer.to_json(), None
     if vocabulary:
-        counts = sum(
-            count_tokens(checkpoint.tokenizer, (row.text for row in read_texts(path, text_field=text_field)))
-            for path in vocabulary
-        )
+        rows = chain.from_iterable(read_texts(path, text_field=text_field) for path in vocabulary)
+        counts = count_tokens(checkpoint.tokenizer, (row.text for row in rows))
         keep = tokens_to_keep(tokenizer_json, counts, min_count=min_count, scripts=scripts or [])
         tokenizer_json = prune_tokenizer(tokenizer_json, keep)
         share = counts[keep].sum() / max(1, counts.sum())

@@ -27,6 +27,7 @@ def inspect(
     svg: Annotated[Path | None, typer.Option(help="Also save the drawing as an SVG picture.")] = None,
 ) -> None:
     """Show TEXT's tokens, the windows that compression averages, and length and cost at several ratios."""
+    import re
     import sys
 
     from rich.console import Console
@@ -40,7 +41,9 @@ def inspect(
     console.print(drawing(embedder, text, ratio=ratio, threshold=threshold, prompt=prompt))
     console.print(ratio_table(embedder, text, threshold=threshold, prompt=prompt))
     if svg is not None:
-        console.save_svg(str(svg), title="jaspertc inspect")
+        picture = console.export_svg(title="jaspertc inspect")
+        # rich links a font on the web; the picture must not fetch anything
+        svg.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
 
 
 def drawing(

@@ -1,6 +1,94 @@
-"""Placeholder until the subcommand is written."""
+"""``jaspertc search``: the documents of an index nearest to a query."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from jaspertc.search.documents import Scalar
+    from jaspertc.search.index import Hit
+
+SHOWN_CHARACTERS = 120
 
 
-def search() -> None:
-    """Not written yet."""
-    raise NotImplementedError
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    index: Annotated[Path, typer.Option(help="The index, from `jaspertc index`.")],
+    k: Annotated[int, typer.Option("--k", "-k", help="How many documents at most.")] = 5,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only documents with this metadata; may be given several times. The value is read as JSON "
+            "(2024, true, null) and otherwise as a string; a string of digits is written '\"2024\"'.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model, if it is elsewhere than when the index was built.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Print the documents nearest to a query, best first."""
+    from jaspertc.search.database import describe
+
+    wanted = parse_where(where or [])
+    name = describe(index).model if model is None else model
+
+    from jaspertc.engine.embedder import Embedder
+    from jaspertc.search.index import SearchIndex
+
+    with SearchIndex.open(index, Embedder.load(name)) as opened:
+        hits = opened.search(query, k=k, where=wanted)
+    if json:
+        _print_json(hits)
+    else:
+        _print_table(hits)
+
+
+def parse_where(conditions: list[str]) -> "dict[str, Scalar]":
+    """``["lang=en", "year=2024"]`` to ``{"lang": "en", "year": 2024}``.
+
+    Raises:
+        InputError: no ``=`` or no key, or a key comes twice.
+    """
+    import json
+
+    from jaspertc.errors import InputError
+
+    found: dict[str, Scalar] = {}
+    for condition in conditions:
+        key, equals, text = condition.partition("=")
+        if not equals or not key or key in found:
+            raise InputError(f"--where is {condition!r}, it must be key=value, each key at most once")
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = text
+        found[key] = text if isinstance(value, (dict, list)) else value
+    return found
+
+
+def _print_json(hits: "list[Hit]") -> None:
+    import json
+    from dataclasses import asdict
+
+    for hit in hits:
+        typer.echo(json.dumps(asdict(hit), ensure_ascii=False))
+
+
+def _print_table(hits: "list[Hit]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("id", overflow="fold")
+    table.add_column("text")
+    for hit in hits:
+        excerpt = " ".join(hit.text.split())
+        if len(excerpt) > SHOWN_CHARACTERS:
+            excerpt = excerpt[:SHOWN_CHARACTERS] + "…"
+        table.add_row(f"{hit.score:.4f}", Text(hit.id), Text(excerpt))  # Text: brackets are no markup
+    Console().print(table)

@@ -6,7 +6,7 @@ longest match and BPE's merges only ever lose candidates that were not chosen.
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -49,7 +49,7 @@ def tokens_to_keep(
     content = json.loads(tokenizer_json)
     pieces = _pieces(content)
     wanted: set[int] = {int(index) for index in np.flatnonzero(counts >= min_count)}
-    wanted.update(token["id"] for token in content.get("added_tokens", []))
+    wanted |= _special_ids(content, pieces)
     bare = {index: _bare(piece) for piece, index in pieces.items()}
     wanted.update(index for index, text in bare.items() if len(text) <= 1)
     if content["model"].get("byte_fallback"):
@@ -92,7 +92,7 @@ def prune_tokenizer(tokenizer_json: str, keep: IntArray) -> str:
         ]
     for token in content.get("added_tokens", []):
         token["id"] = new_id[token["id"]]
-    _renumber(content.get("post_processor"), new_id)
+    _renumber(content.get("post_processor"), new_id.__getitem__)
     return json.dumps(content, ensure_ascii=False)
 
 
@@ -101,6 +101,23 @@ def _pieces(content: dict[str, Any]) -> dict[str, int]:
     if isinstance(vocabulary, list):
         return {piece: index for index, (piece, _) in enumerate(vocabulary)}
     return dict(vocabulary)
+
+
+def _special_ids(content: dict[str, Any], pieces: dict[str, int]) -> set[int]:
+    """Added tokens, the unknown token and what the post-processor puts around a text."""
+    ids = {int(token["id"]) for token in content.get("added_tokens", [])}
+    model = content["model"]
+    if model.get("unk_id") is not None:
+        ids.add(model["unk_id"])
+    if model.get("unk_token") in pieces:
+        ids.add(pieces[model["unk_token"]])
+
+    def note(token_id: int) -> int:
+        ids.add(token_id)
+        return token_id
+
+    _renumber(content.get("post_processor"), note)
+    return ids
 
 
 def _bare(piece: str) -> str:
@@ -134,16 +151,16 @@ def _with_parts(wanted: set[int], content: dict[str, Any], pieces: dict[str, int
     return wanted
 
 
-def _renumber(processor: dict[str, Any] | None, new_id: dict[int, int]) -> None:
-    """Point a post-processor's special tokens at their new ids, in place."""
+def _renumber(processor: dict[str, Any] | None, renumber: Callable[[int], int]) -> None:
+    """Call ``renumber`` on each special token's id in a post-processor and put its answer there."""
     if processor is None:
         return
     for inner in processor.get("processors", []):
-        _renumber(inner, new_id)
+        _renumber(inner, renumber)
     if processor["type"] == "TemplateProcessing":
         for token in processor["special_tokens"].values():
-            token["ids"] = [new_id[old] for old in token["ids"]]
+            token["ids"] = [renumber(old) for old in token["ids"]]
     for key in ("sep", "cls"):
         if key in processor:
             piece, old = processor[key]
-            processor[key] = [piece, new_id[old]]
+            processor[key] = [piece, renumber(old)]
