@@ -1,7 +1,8 @@
 """Reading JSON and safetensors with errors that name the file and the fix; int8 weights on disk."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, from one file or from shards; int8 weights come back as float32.
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors file of a folder, or all its shards.
 
     Raises:
-        CheckpointError: no safetensors, a missing shard or tensor, or a file that is cut short or corrupt.
+        CheckpointError: there are none, or the index of the shards is broken.
     """
     index_path = folder / WEIGHTS_INDEX
     if (folder / WEIGHTS).is_file():
-        return _dequantized(_read_safetensors(folder / WEIGHTS))
+        return [folder / WEIGHTS]
     if not index_path.is_file():
-        pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
+        pickled = sorted(path.name for pattern in ("*.bin", "*.pt") for path in folder.glob(pattern))
         if pickled:
             raise CheckpointError(
                 f"{folder} holds only pickled weights ({', '.join(pickled)}), which can run code when read; "
@@ -55,21 +56,40 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     weight_map = read_json(index_path).get("weight_map")
     if not isinstance(weight_map, dict):
         raise CheckpointError(f"{index_path} has no 'weight_map'; copy the checkpoint again")
-    tensors: dict[str, Tensor] = {}
-    for shard in sorted(set(weight_map.values())):
+    shards = sorted({str(shard) for shard in weight_map.values()})
+    for shard in shards:
         if Path(shard).name != shard:
             raise CheckpointError(f"{index_path} points outside its folder: {shard!r}")
-        tensors |= _read_safetensors(folder / shard)
-    absent = sorted(set(weight_map) - set(tensors))
-    if absent:
-        raise CheckpointError(f"{index_path} lists tensors that no shard holds: {_some(absent)}")
+    return [folder / shard for shard in shards]
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder, from one file or from shards; int8 weights come back as float32.
+
+    Raises:
+        CheckpointError: no safetensors, a missing shard, or a file that is cut short or corrupt.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        with _opened(path) as file:
+            tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     return _dequantized(tensors)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_rows(folder: Path, *names: str) -> list[int | None]:
+    """The first dimension of each named tensor, without reading it; ``None`` for one that is not there."""
+    rows: dict[str, int] = {}
+    for path in weight_files(folder):
+        with _opened(path) as file:
+            rows |= {name: file.get_slice(name).get_shape()[0] for name in names if name in file.keys()}  # noqa: SIM118
+    return [rows.get(name) for name in names]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            yield file
     except FileNotFoundError:
         raise CheckpointError(f"weight file {path} is missing; copy the checkpoint again") from None
     except (SafetensorError, OSError, ValueError) as error:

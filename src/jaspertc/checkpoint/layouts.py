@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from jaspertc.checkpoint.files import read_json, read_weights
+from jaspertc.checkpoint.files import read_json, read_rows, read_weights
 from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
 from jaspertc.errors import CheckpointError, ConfigError
 
@@ -122,22 +122,19 @@ def _ours(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
 
 
 def _released(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
-    # The head's width is in no configuration file, only in its weight.
-    backbone = _qwen3(config)
-    weights = read_weights(folder)
-    if "linear_1.weight" not in weights or "jasper_mlp.gate_proj.weight" not in weights:
+    # These two widths are in no configuration file, only in the weights.
+    dims, mlp_size = read_rows(folder, "linear_1.weight", "jasper_mlp.gate_proj.weight")
+    if dims is None or mlp_size is None:
         raise CheckpointError(
             f"{folder} lacks linear_1.* or jasper_mlp.*; it is not a complete JasperV2Encoder"
         )
     prompts, default = _prompts(folder)
     return CheckpointInfo(
         config=ModelConfig(
-            backbone=backbone,
-            compressor=CompressorConfig(
-                kind="adaptive-average", mlp="swiglu", mlp_size=len(weights["jasper_mlp.gate_proj.weight"])
-            ),
+            backbone=_qwen3(config),
+            compressor=CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=mlp_size),
             pooler="mean",
-            head=HeadConfig(dims=len(weights["linear_1.weight"])),
+            head=HeadConfig(dims=dims),
         ),
         prompts=prompts,
         default_prompt_name=default,

@@ -124,8 +124,7 @@ def show_dial(
     positions = embedder.config.backbone.max_positions
     console.print(
         f"medians of {ROUNDS} interleaved rounds; 'found first' asks across languages; "
-        f"{(tokens > positions).sum()} texts exceed the model's {positions} positions and are compressed to fit "
-        "at every ratio"
+        f"{(tokens > positions).sum()} texts exceed {positions} positions and are compressed even at ratio 1"
     )
 
 

@@ -1,0 +1,1 @@
+"""Large models whose vectors a student learns."""
