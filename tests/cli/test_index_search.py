@@ -1,0 +1,97 @@
+"""``jaspertc index`` and ``jaspertc search``, from files to a table."""
+
+import json
+from pathlib import Path
+
+import pytest
+from search_fakes import FakeEmbedder
+from typer.testing import CliRunner
+
+from jaspertc.cli import app
+from jaspertc.cli.search import parse_where
+from jaspertc.engine.embedder import Embedder
+from jaspertc.errors import DataFileError, IndexFileError, InputError
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Embedder, "load", lambda name="mini": FakeEmbedder(name.removeprefix("fake-")))
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("a cat on the mat\n\n[bold]no markup[/] " + "long " * 60 + "\n")
+    rows = [
+        {"id": 1, "text": "一只猫", "lang": "zh", "year": 2024},
+        {"id": 2, "text": "ein Hund", "lang": "de", "year": 2024, "tags": ["x"]},
+    ]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_round_trip(run):
+    result = run("index", "notes.txt", "rows.jsonl", "--output", "i.db", "--ratio", "0.5")
+    assert result.exit_code == 0, result.output
+    assert "4 added, 0 updated, 0 unchanged; 4 documents" in result.stdout
+    assert "ratio 0.5" in result.stdout
+    again = run("index", "notes.txt", "rows.jsonl", "--output", "i.db")
+    assert "0 added, 0 updated, 4 unchanged" in again.stdout
+
+    result = run("search", "一只猫", "--index", "i.db", "--json", "--k", "3")
+    assert result.exit_code == 0, result.output
+    hits = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(hits) == 3
+    assert hits[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert {key: hits[0][key] for key in ("id", "text", "metadata")} == {
+        "id": "1",
+        "text": "一只猫",
+        "metadata": {"lang": "zh", "year": 2024},
+    }
+    result = run("search", "x", "--index", "i.db", "--where", "lang=de", "--where", "year=2024", "--json")
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == ["2"]
+
+
+def test_table(run):
+    run("index", "notes.txt", "--output", "i.db")
+    result = run("search", "a cat on the mat", "--index", "i.db")
+    assert result.exit_code == 0, result.output
+    assert "1.0000" in result.stdout
+    assert "notes.txt:1" in result.stdout
+    assert "[bold]no markup[/]" in result.stdout
+    assert result.stdout.count("long") < 30
+
+
+def test_mistakes_are_raised_for_main_to_print(run):
+    run("index", "notes.txt", "--output", "i.db")
+    for arguments, kind, message in (
+        (("index", "notes.csv", "--output", "i.db"), DataFileError, "not a .txt or .jsonl"),
+        (
+            ("index", "rows.jsonl", "--output", "i.db", "--text-field", "body"),
+            DataFileError,
+            "no field 'body'",
+        ),
+        (("index", "notes.txt", "--output", "i.db", "--ratio", "0.9"), IndexFileError, "ratio 0.33, not 0.9"),
+        (("index", "notes.txt", "--output", "i.db", "--model", "f2"), IndexFileError, "'fake-mini'"),
+        (("search", "x", "--index", "none.db"), IndexFileError, "no index at none.db"),
+        (("search", "x", "--index", "notes.txt"), IndexFileError, "not a jaspertc search index"),
+        (("search", "x", "--index", "i.db", "--model", "f2"), IndexFileError, "'fake-mini'"),
+        (("search", "", "--index", "i.db"), InputError, "query is ''"),
+        (("search", "x", "--index", "i.db", "--k", "0"), InputError, "k is 0"),
+        (("search", "x", "--index", "i.db", "--where", "lang"), InputError, "key=value"),
+    ):
+        result = run(*arguments)
+        assert isinstance(result.exception, kind), (arguments, result.output)
+        assert message in str(result.exception)
+
+
+def test_where_values():
+    assert parse_where(["a=en", "b=2024", "c=true", "d=null", 'e="2024"', "f=x=y", "g=", "h=[1]"]) == {
+        "a": "en",
+        "b": 2024,
+        "c": True,
+        "d": None,
+        "e": "2024",
+        "f": "x=y",
+        "g": "",
+        "h": "[1]",
+    }
+    for bad in (["a"], ["=x"], ["a=1", "a=2"]):
+        with pytest.raises(InputError, match="key=value"):
+            parse_where(bad)

@@ -1,0 +1,201 @@
+"""Index files that are missing, foreign, damaged, full, locked or of another model."""
+
+import os
+import sqlite3
+import sys
+
+import pytest
+from search_fakes import FakeEmbedder, make_documents
+
+from jaspertc.errors import IndexFileError, RatioError
+from jaspertc.search import database
+from jaspertc.search import index as index_module
+from jaspertc.search.index import SearchIndex
+
+
+@pytest.mark.parametrize(
+    ("other", "ratio", "message"),
+    [
+        (
+            FakeEmbedder("f2"),
+            None,
+            r"'fake-f1' \(fingerprint f1\), not 'fake-f2' \(fingerprint f2\).*load 'fake",
+        ),
+        (FakeEmbedder(dims=32), None, "16 dims, the model 'fake-f1' gives 32"),
+        (FakeEmbedder(), 0.5, "built at ratio 0.33, not 0.5; leave the ratio out"),
+    ],
+)
+@pytest.mark.parametrize("open_it", [SearchIndex.open, SearchIndex.create_or_open])
+def test_refuses_to_mix(index, other, ratio, message, open_it):
+    index.add(make_documents(3))
+    with pytest.raises(IndexFileError, match=message):
+        open_it(index.path, other, ratio=ratio)
+    assert len(index) == 3
+
+
+def test_ratio_is_kept_and_used(tmp_path):
+    with SearchIndex.create_or_open(tmp_path / "a.db", FakeEmbedder(), ratio=0.5) as created:
+        assert created.info.ratio == 0.5
+    embedder = FakeEmbedder(ratio=0.2)
+    for ratio in (None, 0.5):
+        with SearchIndex.open(tmp_path / "a.db", embedder, ratio=ratio) as opened:
+            opened.search("q")
+    assert [options["ratio"] for options in embedder.options] == [0.5, 0.5]
+    info = database.describe(tmp_path / "a.db")
+    assert (info.model, info.fingerprint, info.dims, info.threshold) == ("fake-f1", "f1", 16, 80)
+
+
+def test_model_without_compressor(tmp_path):
+    embedder = FakeEmbedder(kind="none")
+    with pytest.raises(RatioError, match="no compressor"):
+        SearchIndex.create_or_open(tmp_path / "a.db", embedder, ratio=0.5)
+    with SearchIndex.create_or_open(tmp_path / "a.db", embedder) as index:
+        index.add(make_documents(2))
+    assert [options["ratio"] for options in embedder.options] == [1.0]
+
+
+@pytest.mark.parametrize("ratio", [0, 1.5, -1, float("nan"), "half", True])
+def test_ratio_out_of_range(tmp_path, embedder, ratio):
+    with pytest.raises(RatioError, match="ratio is"):
+        SearchIndex.create_or_open(tmp_path / "a.db", embedder, ratio=ratio)
+    assert not (tmp_path / "a.db").exists()
+
+
+def test_missing_file_and_folder(tmp_path, embedder):
+    for read in (lambda path: SearchIndex.open(path, embedder), database.describe):
+        with pytest.raises(IndexFileError, match=r"no index at .*jaspertc index"):
+            read(tmp_path / "none.db")
+    with pytest.raises(IndexFileError, match=r"unable to open database file; check that .* folder exists"):
+        SearchIndex.create_or_open(tmp_path / "none" / "a.db", embedder)
+    with pytest.raises(IndexFileError, match="path is a file"):
+        SearchIndex.create_or_open(tmp_path, embedder)
+
+
+def test_file_that_is_no_database(tmp_path, embedder):
+    path = tmp_path / "a.db"
+    path.write_text("just text\n" * 1000)
+    for open_it in (SearchIndex.open, SearchIndex.create_or_open):
+        with pytest.raises(IndexFileError, match="not a jaspertc search index"):
+            open_it(path, embedder)
+    assert path.read_text() == "just text\n" * 1000
+
+
+def test_database_of_another_application(tmp_path, embedder):
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE meta (key, value)")
+    connection.close()
+    before = path.read_bytes()
+    for open_it in (SearchIndex.open, SearchIndex.create_or_open):
+        with pytest.raises(IndexFileError, match="another application"):
+            open_it(path, embedder)
+    assert path.read_bytes() == before
+
+
+def test_empty_file(tmp_path, embedder):
+    path = tmp_path / "odd name #1?%20.db"
+    path.touch()
+    with pytest.raises(IndexFileError, match="an empty file"):
+        SearchIndex.open(path, embedder)
+    with SearchIndex.create_or_open(path, embedder) as index:
+        assert len(index) == 0
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("UPDATE meta SET value = 2 WHERE key = 'format'", "format 2, this jaspertc reads up to 1; upgrade"),
+        ("DELETE FROM meta WHERE key = 'format'", "does not say which format"),
+        ("UPDATE meta SET value = 'x' WHERE key = 'dims'", "dims is 'x', not a int"),
+        ("DROP TABLE meta", "no such table"),
+    ],
+)
+def test_newer_or_broken_description(index, embedder, change, message):
+    index.close()
+    connection = sqlite3.connect(index.path)
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+    with pytest.raises(IndexFileError, match=message):
+        SearchIndex.open(index.path, embedder)
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "cut"])
+def test_damaged_file(index, embedder, damage):
+    index.add(make_documents(2000))
+    index.close()
+    size = os.path.getsize(index.path)
+    with index.path.open("r+b") as file:
+        if damage == "cut":
+            file.truncate(size // 2)
+        else:
+            file.seek(database.PAGE_BYTES)
+            file.write(b"\xa5" * (size - database.PAGE_BYTES))
+
+    def use():
+        with SearchIndex.open(index.path, embedder) as opened:
+            opened.search("q", k=5)
+
+    with pytest.raises(IndexFileError, match=r"malformed.*the file is damaged; restore a copy"):
+        use()
+
+
+def test_full_disk_keeps_earlier_batches(index, monkeypatch):
+    monkeypatch.setattr(index_module, "BATCH_DOCUMENTS", 100)
+    index.add(make_documents(100))
+    (pages,) = index._connection.execute("PRAGMA page_count").fetchone()
+    index._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    message = "database or disk is full; nothing of the current batch was written, earlier batches are kept"
+    with pytest.raises(IndexFileError, match=message):
+        index.add(make_documents(5000))
+    kept = len(index)
+    assert 100 <= kept < 5000
+    assert kept % 100 == 0
+    assert len(index.search("q", k=5000)) == kept
+    index._connection.execute("PRAGMA max_page_count = 100000")
+    report = index.add(make_documents(5000))
+    assert (report.added, report.unchanged) == (5000 - kept, kept)
+
+
+def test_read_only_file(index):
+    index.add(make_documents(3))
+    index._connection.execute("PRAGMA query_only = 1")
+    with pytest.raises(IndexFileError, match=r"readonly database; nothing of the current batch.*writable"):
+        index.add(make_documents(4))
+    with pytest.raises(IndexFileError, match="readonly database; none was removed"):
+        index.remove(["doc-1"])
+    assert len(index.search("q")) == 3
+
+
+def test_file_in_use(tmp_path, embedder, monkeypatch):
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0)
+    with SearchIndex.create_or_open(tmp_path / "a.db", embedder) as index:
+        other = sqlite3.connect(index.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(IndexFileError, match=r"locked.*another process"):
+            index.add(make_documents(3))
+        other.execute("ROLLBACK")
+        other.close()
+        assert index.add(make_documents(3)).added == 3
+
+
+def test_closed_index(index):
+    index.close()
+    with pytest.raises(IndexFileError, match="closed"):
+        index.search("q")
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_numpy_computes_the_same_distances(tmp_path, embedder, monkeypatch, missing):
+    """Against the definition, without sqlite-vec and with whatever this Python can load."""
+    if missing:
+        monkeypatch.setitem(sys.modules, "sqlite_vec", None)
+        assert database.load_vector_functions(sqlite3.connect(":memory:")) == "numpy"
+    documents = list(make_documents(300))
+    with SearchIndex.create_or_open(tmp_path / "a.db", embedder) as index:
+        index.add(documents)
+        hits = index.search("q", k=300)
+    cosines = {d.id: float(embedder.vector(d.text) @ embedder.vector("q")) for d in documents}
+    assert [hit.id for hit in hits] == sorted(cosines, key=cosines.get, reverse=True)
+    assert max(abs(hit.score - cosines[hit.id]) for hit in hits) < 1e-6
