@@ -92,9 +92,14 @@ class Embedder:
 
     @property
     def max_length(self) -> int | None:
-        """Tokens kept per text unless a call says otherwise; ``None`` keeps all."""
-        info = self.checkpoint.info
-        return self._position_limit if info.max_length is None and not self._can_compress else info.max_length
+        """Tokens kept per text unless a call says otherwise; ``None`` keeps all.
+
+        A model without a compressor keeps no more than it has positions.
+        """
+        limit = self.checkpoint.info.max_length
+        if self._can_compress:
+            return limit
+        return self._position_limit if limit is None else min(limit, self._position_limit)
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -150,7 +155,7 @@ class Embedder:
             ratio: compression ratio in (0, 1] for tokens above the threshold; one, or one per text.
             threshold: texts up to this many tokens are not compressed, >= 1.
             max_compressed: choose a lower ratio for any text that would cost more than this many tokens.
-            max_length: keep this many tokens of each text, before compression.
+            max_length: keep this many tokens of each text, before compression; default ``self.max_length``.
             dims: cut vectors to this width, if the model was trained for it (then normalise again).
             normalize: unit length; default as the model's folder says.
             precision: ``float32``, ``float16``, ``int8`` or ``ubinary``; see ``to_precision``.
@@ -211,16 +216,14 @@ class Embedder:
         for chunk in chunks(progress(texts) if options.show_progress else texts):
             rows = self.tokenize(chunk, prompt=prefix, max_length=options.max_length, first_index=done)
             part = ratios if ratios.ndim == 0 else ratios[done : done + len(rows)]
-            rows, targets, count = self._fit(
-                rows, part, options.threshold, options.max_compressed, options.long_texts
-            )
+            rows, targets, count = self._fit(rows, part, options)
             yield self._finish(self._embed_rows(rows, targets), options)
             done, overlong = done + len(rows), overlong + count
         if overlong:
             compressed = options.long_texts == "compress" and self._can_compress
             warnings.warn(
-                f"{overlong} of {done} texts did not fit this model's {self._position_limit} positions and "
-                f"were {'compressed further' if compressed else 'cut'}",
+                f"{overlong} of {done} texts did not fit this model's {self._position_limit} positions "
+                f"and were {'compressed further' if compressed else 'cut'}",
                 LongTextWarning,
                 stacklevel=3,
             )
@@ -252,8 +255,16 @@ class Embedder:
         ids = [token_ids(index, row) for index, row in enumerate(rows)]
         if not ids:
             return self._no_vectors()
-        ratios = self._ratios(ratio, ids)
-        _, targets, _ = self._fit(ids, ratios, threshold, max_compressed, "compress")
+        lengths = np.array([len(row) for row in ids], dtype=np.int64)
+        over = np.flatnonzero(lengths > self._position_limit)
+        if len(over) and not self._can_compress:
+            raise InputError(
+                f"row {over[0]} has {lengths[over[0]]} tokens, this model has {self._position_limit} "
+                "positions and no compressor; cut the row"
+            )
+        targets = self.target_lengths(
+            lengths, ratio=ratio, threshold=threshold, max_compressed=max_compressed
+        )
         vectors = self._embed_rows(ids, targets)
         return normalized(vectors) if (self.config.normalize if normalize is None else normalize) else vectors
 
@@ -270,9 +281,8 @@ class Embedder:
                 raise InputError(
                     f"text {index} is {text!r:.80} of type {type(text).__name__}, it must be a string"
                 )
-        limit = self.max_length if max_length is None else max_length
         return self.checkpoint.tokenizer.encode_batch(
-            [prompt + text for text in texts] if prompt else texts, max_length=limit
+            [prompt + text for text in texts] if prompt else texts, max_length=max_length
         )
 
     def target_lengths(
@@ -327,32 +337,34 @@ class Embedder:
         return check_ratio(values, len(texts))
 
     def _fit(
-        self,
-        rows: list[IntArray],
-        ratios: Any,
-        threshold: int | None,
-        max_compressed: int | None,
-        long_texts: str,
+        self, rows: list[IntArray], ratios: Any, options: EncodeOptions
     ) -> tuple[list[IntArray], IntArray, int]:
-        """Rows that fit the positions, their compressed lengths, and how many did not fit as asked."""
-        compressor = self.checkpoint.encoder.compressor
-        threshold = self.default_threshold if threshold is None else threshold
+        """Rows that fit the model, their compressed lengths, and how many did not fit as they came."""
+        threshold = self.default_threshold if options.threshold is None else options.threshold
+        keep = self._tokens_kept(ratios, threshold, options)
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        wanted = compressor.target_lengths(
-            lengths, ratio=ratios, threshold=threshold, max_compressed=max_compressed
+        cut = np.flatnonzero(lengths > keep)
+        if len(cut):
+            most = np.broadcast_to(keep, lengths.shape)
+            rows = list(rows)
+            for index in cut:
+                rows[index] = self.checkpoint.tokenizer.truncate(rows[index], int(most[index]))
+                lengths[index] = len(rows[index])
+        wanted = self.checkpoint.encoder.compressor.target_lengths(
+            lengths, ratio=ratios, threshold=threshold, max_compressed=options.max_compressed
         )
+        over = int((wanted > self._position_limit).sum())
+        return rows, np.minimum(wanted, self._position_limit), len(cut) + over
+
+    def _tokens_kept(self, ratios: Any, threshold: int, options: EncodeOptions) -> Any:
+        """Tokens before compression at which a text is cut: one number, or one per text."""
         limit = self._position_limit
-        over = np.flatnonzero(wanted > limit)
-        if not len(over):
-            return rows, wanted, 0
-        if long_texts == "compress" and compressor.can_compress:
-            return rows, np.minimum(wanted, limit), len(over)
-        ratios = np.broadcast_to(ratios, lengths.shape)
-        rows = list(rows)
-        for index in over:
-            keep = threshold + int((limit - threshold) / ratios[index]) if threshold < limit else limit
-            rows[index] = self.checkpoint.tokenizer.truncate(rows[index], keep)
-        return rows, np.minimum(wanted, limit), len(over)
+        keep = np.inf if options.max_length is not None or self.max_length is None else self.max_length
+        if not self._can_compress:
+            return min(keep, limit)
+        if options.long_texts == "compress":
+            return keep
+        return np.minimum(keep, threshold + (limit - threshold) // ratios if threshold < limit else limit)
 
     def _embed_rows(self, rows: Sequence[IntArray], targets: IntArray) -> FloatArray:
         """Raw vectors in the order given."""
