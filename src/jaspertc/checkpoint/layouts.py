@@ -8,7 +8,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,12 @@ def read_info(folder: Path, pooler: str | None = None) -> CheckpointInfo:
     config = read_json(folder / "config.json")
     try:
         if "jaspertc" in config:
-            return _ours(folder, config)
-        if "JasperV2Encoder" in (config.get("architectures") or []):
-            return _released(folder, config)
-        return _hugging_face(folder, config, pooler)
+            info = _ours(folder, config)
+        elif "JasperV2Encoder" in (config.get("architectures") or []):
+            info = _released(folder, config)
+        else:
+            info = _hugging_face(folder, config, pooler)
+        return info if pooler is None else replace(info, config=replace(info.config, pooler=pooler))
     except KeyError as error:
         raise CheckpointError(f"{folder / 'config.json'} has no key {error}") from error
     except (ConfigError, TypeError) as error:

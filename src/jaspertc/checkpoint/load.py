@@ -60,6 +60,8 @@ def resolve(name: str | Path) -> Path:
         CheckpointError: there is no such folder, or the hub cannot be reached.
         MissingExtraError: a hub name, without ``huggingface_hub`` installed.
     """
+    if not isinstance(name, (str, Path)):
+        raise CheckpointError(f"model name is {name!r}, it must be a string or a path")
     if str(name) in BUILT_IN:
         return BUILT_IN[str(name)]
     path = Path(name).expanduser()

@@ -29,7 +29,7 @@ app.command(name="graft")(graft_command)
 app.command(name="demo")(demo_command)
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"jaspertc: warning: {message}", file=sys.stderr)
 
 

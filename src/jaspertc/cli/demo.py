@@ -24,7 +24,8 @@ def demo(
 
     from rich.console import Console
 
-    from jaspertc.engine.embedder import Embedder, LongTextWarning
+    from jaspertc.engine.embedder import Embedder
+    from jaspertc.engine.inputs import LongTextWarning
     from jaspertc.samples import load_samples
 
     console = Console()

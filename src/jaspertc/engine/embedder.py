@@ -12,8 +12,9 @@ import numpy as np
 
 from jaspertc.checkpoint import Checkpoint, load_checkpoint
 from jaspertc.config import ModelConfig
+from jaspertc.engine import inputs
 from jaspertc.engine.batcher import plan_batches
-from jaspertc.engine.inputs import EncodeOptions, chunks, progress, token_ids
+from jaspertc.engine.inputs import EncodeOptions, LongTextWarning
 from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarity, to_precision
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
@@ -21,10 +22,6 @@ from jaspertc.model.compression import Ratio, check_ratio
 from jaspertc.text.packing import IntArray, pack
 
 RUNTIMES = {"torch": TorchRuntime}
-
-
-class LongTextWarning(UserWarning):
-    """Some texts were longer than the model's positions allow."""
 
 
 class Embedder:
@@ -69,7 +66,7 @@ class Embedder:
             CheckpointError: the model is missing, incomplete, corrupt or of an unsupported kind.
             InputError: device, dtype or runtime is not available.
         """
-        if runtime not in RUNTIMES:
+        if not isinstance(runtime, str) or runtime not in RUNTIMES:
             raise InputError(f"runtime is {runtime!r}, it must be one of {', '.join(RUNTIMES)}")
         checkpoint = load_checkpoint(name, pooler=pooler)
         return cls(checkpoint, RUNTIMES[runtime](checkpoint.encoder, device=device, dtype=dtype))
@@ -174,10 +171,6 @@ class Embedder:
         """
         single = isinstance(texts, str)
         items: Iterable[str] = [texts] if isinstance(texts, str) else texts
-        if not isinstance(items, Iterable) or isinstance(items, (bytes, dict)):
-            raise InputError(
-                f"texts is a {type(texts).__name__}, it must be a string or an iterable of strings"
-            )
         options = EncodeOptions(
             prompt=prompt,
             prompt_name=prompt_name,
@@ -205,28 +198,34 @@ class Embedder:
         return self.encode(texts, **self._named_prompt(name, options))
 
     def encode_stream(self, texts: Iterable[str], **options: Any) -> Iterator[Vectors]:
-        """``encode`` in constant memory: yields (n, E) blocks in order as texts are read."""
+        """``encode`` in constant memory: yields (n, E) blocks in order as texts are read.
+
+        Raises:
+            InputError: as ``encode``; arguments are checked at once, texts when they are reached.
+        """
+        if isinstance(texts, str):
+            raise InputError("texts is a str, encode_stream needs an iterable of strings")
         return self._blocks(texts, EncodeOptions(**options))
 
     def _blocks(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[Vectors]:
+        """Check everything that can be checked before a text is read, then read on demand."""
+        inputs.check_iterable(texts)
         self._check_dims(options.dims)
         prefix = self.prompt_text(options.prompt, options.prompt_name)
         ratios = self._ratios(options.ratio, texts)
+        return self._read_blocks(texts, options, prefix, ratios)
+
+    def _read_blocks(
+        self, texts: Iterable[str], options: EncodeOptions, prefix: str, ratios: Any
+    ) -> Iterator[Vectors]:
         done = overlong = 0
-        for chunk in chunks(progress(texts) if options.show_progress else texts):
+        for chunk in inputs.chunks(inputs.progress(texts) if options.show_progress else texts):
             rows = self.tokenize(chunk, prompt=prefix, max_length=options.max_length, first_index=done)
             part = ratios if ratios.ndim == 0 else ratios[done : done + len(rows)]
             rows, targets, count = self._fit(rows, part, options)
             yield self._finish(self._embed_rows(rows, targets), options)
             done, overlong = done + len(rows), overlong + count
-        if overlong:
-            compressed = options.long_texts == "compress" and self._can_compress
-            warnings.warn(
-                f"{overlong} of {done} texts did not fit this model's {self._position_limit} positions "
-                f"and were {'compressed further' if compressed else 'cut'}",
-                LongTextWarning,
-                stacklevel=3,
-            )
+        self._warn_of_long_texts(overlong, done, cut=options.long_texts == "truncate")
 
     def encode_ids(
         self,
@@ -252,7 +251,7 @@ class Embedder:
         Raises:
             InputError: a row is empty, not integers, or has an id outside the vocabulary.
         """
-        ids = [token_ids(index, row) for index, row in enumerate(rows)]
+        ids = [inputs.token_ids(index, row) for index, row in enumerate(rows)]
         if not ids:
             return self._no_vectors()
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
@@ -262,9 +261,9 @@ class Embedder:
                 f"row {over[0]} has {lengths[over[0]]} tokens, this model has {self._position_limit} "
                 "positions and no compressor; cut the row"
             )
-        targets = self.target_lengths(
-            lengths, ratio=ratio, threshold=threshold, max_compressed=max_compressed
-        )
+        options = EncodeOptions(threshold=threshold, max_compressed=max_compressed)
+        _, targets, overlong = self._fit(ids, self._ratios(ratio, ids), options)
+        self._warn_of_long_texts(overlong, len(ids), cut=False)
         vectors = self._embed_rows(ids, targets)
         return normalized(vectors) if (self.config.normalize if normalize is None else normalize) else vectors
 
@@ -366,6 +365,15 @@ class Embedder:
             return keep
         return np.minimum(keep, threshold + (limit - threshold) // ratios if threshold < limit else limit)
 
+    def _warn_of_long_texts(self, count: int, total: int, *, cut: bool) -> None:
+        if count:
+            warnings.warn(
+                f"{count} of {total} texts did not fit this model's {self._position_limit} positions "
+                f"and were {'cut' if cut or not self._can_compress else 'compressed further'}",
+                LongTextWarning,
+                stacklevel=4,
+            )
+
     def _embed_rows(self, rows: Sequence[IntArray], targets: IntArray) -> FloatArray:
         """Raw vectors in the order given."""
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
@@ -379,7 +387,7 @@ class Embedder:
 
     def _check_dims(self, dims: int | None) -> None:
         trained = (*self.config.head.matryoshka, self.dims)
-        if dims is not None and dims not in trained:
+        if dims is not None and not (inputs.is_integer(dims) and dims in trained):
             raise InputError(
                 f"dims is {dims!r}, this model was trained for {', '.join(map(str, sorted(set(trained))))}; "
                 "other widths lose quality unpredictably (slice the vectors yourself if you accept that)"

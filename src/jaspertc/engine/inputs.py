@@ -1,6 +1,6 @@
 """What callers hand to an embedder: options checked, texts in bounded pieces."""
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,10 @@ from jaspertc.text.packing import IntArray
 CHUNK_TEXTS = 4096
 CHUNK_CHARACTERS = 4_000_000
 LONG_TEXTS = ("compress", "truncate")
+
+
+class LongTextWarning(UserWarning):
+    """Some texts were longer than the model's positions allow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,23 @@ class EncodeOptions:
         check_precision(self.precision)
         if self.long_texts not in LONG_TEXTS:
             raise InputError(f"long_texts is {self.long_texts!r}, it must be {' or '.join(LONG_TEXTS)}")
+        if self.max_length is not None and not is_integer(self.max_length):
+            raise InputError(f"max_length is {self.max_length!r}, it must be an integer")
+        for name in ("prompt", "prompt_name"):
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, str)):
+                raise InputError(f"{name} is {value!r}, it must be a string")
+
+
+def is_integer(value: object) -> bool:
+    """Whether ``value`` is an integer, Python's or NumPy's, and not a boolean."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_iterable(texts: object) -> None:
+    """Raise InputError unless ``texts`` can be read as several strings."""
+    if not isinstance(texts, Iterable) or isinstance(texts, (bytes, Mapping)):
+        raise InputError(f"texts is a {type(texts).__name__}, it must be a string or an iterable of strings")
 
 
 def token_ids(index: int, row: Sequence[int] | IntArray) -> IntArray:

@@ -22,6 +22,8 @@ def choose_device(device: str) -> torch.device:
     Raises:
         InputError: the device is unknown or not present.
     """
+    if not isinstance(device, str):
+        raise InputError(f"device is {device!r}, it must be a string such as 'cpu', 'cuda' or 'auto'")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -24,16 +24,15 @@ def check_ratio(ratio: Ratio, texts: int | None = None) -> npt.NDArray[np.float6
     Raises:
         RatioError: not a number, not finite, outside (0, 1], or not one per text.
     """
-    if isinstance(ratio, (bool, str)) or ratio is None:
-        raise RatioError(
-            f"ratio is {ratio!r}, it must be a number in (0, 1], or a list with one number per text"
-        )
     try:
-        values = np.asarray(ratio, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        values = np.asarray(ratio)
+    except ValueError:  # lists of unequal lengths
+        values = np.empty(0, dtype=object)
+    if values.dtype.kind not in "fiu":  # numpy would make numbers of strings and booleans
         raise RatioError(
-            f"ratio is {ratio!r}, it must be a number in (0, 1], or a list with one number per text"
-        ) from error
+            f"ratio is {ratio!r:.80}, it must be a number in (0, 1], or a list with one number per text"
+        )
+    values = values.astype(np.float64)
     wrong = ~((values > 0) & (values <= 1))  # written so that NaN is wrong too
     if wrong.any():
         at = "" if values.ndim == 0 else f" at text {int(np.flatnonzero(wrong)[0])}"

@@ -46,6 +46,12 @@ class Compressor(nn.Module):
                 f"ratio is {ratio}, but this model has no compressor; leave it out, or graft one on: "
                 "jaspertc graft SOURCE OUT"
             )
+        bound = target_lengths(lengths, ratio=1.0, threshold=threshold, max_compressed=max_compressed)
+        if (bound < lengths).any():
+            raise RatioError(
+                f"max_compressed is {max_compressed}, but this model has no compressor to keep to it; use "
+                "max_length to cut texts"
+            )
         return lengths
 
     def transform(self, x: Tensor) -> Tensor:
