@@ -41,3 +41,7 @@ class MissingExtraError(JasperError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}: pip install 'jaspertc[{extra}]'")
+
+
+class TrainingError(JasperError):
+    """Training cannot start, go on or be resumed."""

@@ -49,8 +49,8 @@ def show_search(
     crossing = _crossing(passages, questions)
     best = _best_in_other_language(embedder, passages, crossing, vectors)
     table = Table(title="questions answered in the other language (best of 48 passages)", show_lines=True)
-    table.add_column("question", ratio=2)
-    table.add_column("passage found", ratio=3)
+    table.add_column("question", ratio=2, overflow="fold")
+    table.add_column("passage found", ratio=3, overflow="fold")
     table.add_column("cosine", justify="right")
     table.add_column("right")
     by_id = {passage["id"]: passage for passage in passages}

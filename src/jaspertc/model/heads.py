@@ -20,5 +20,5 @@ class Head(nn.Module):
         """Pooled vectors, shape (N, D) float32 -> embeddings before normalisation, shape (N, E) float32."""
         if self.linear is None:
             return x
-        bias = None if self.linear.bias is None else self.linear.bias.float()
-        return F.linear(x, self.linear.weight.float(), bias)
+        bias = None if self.linear.bias is None else self.linear.bias.to(x.dtype)
+        return F.linear(x, self.linear.weight.to(x.dtype), bias)

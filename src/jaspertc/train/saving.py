@@ -1,0 +1,102 @@
+"""A run's state on disk: whole or not at all, without pickle."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from jaspertc.errors import TrainingError
+from jaspertc.model.encoder import Encoder
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def save_state(
+    folder: Path, step: int, encoder: Encoder, optimizer: torch.optim.Adam, settings: str, *, keep: int = 2
+) -> Path:
+    """Write the state after ``step`` steps as ``folder/step-N`` and drop all but the last ``keep``.
+
+    Args:
+        settings: hash of what determines the run; another one is refused at ``load_state``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    try:
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+        save_file(weights, str(aside / "weights.safetensors"))
+        moments = {
+            f"{name}/{key}": optimizer.state[parameter][key].detach().cpu().contiguous()
+            for name, parameter in encoder.named_parameters()
+            if parameter in optimizer.state
+            for key in _MOMENTS
+        }
+        save_file(moments, str(aside / "optimizer.safetensors"))
+        (aside / "state.json").write_text(json.dumps({"step": step, "settings": settings}))
+        for path in aside.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        place = folder / f"step-{step:08d}"
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(aside, place)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for old in saved_states(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Complete states in ``folder``, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def load_state(place: Path, encoder: Encoder, optimizer: torch.optim.Adam, settings: str) -> int:
+    """Put a saved state back into ``encoder`` and ``optimizer``; returns the steps done.
+
+    Raises:
+        TrainingError: the state was made with other settings, or its files are damaged.
+    """
+    try:
+        state = json.loads((place / "state.json").read_text())
+        weights = load_file(str(place / "weights.safetensors"))
+        moments = load_file(str(place / "optimizer.safetensors"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TrainingError(
+            f"{place} cannot be read ({error}); delete it to resume from the one before"
+        ) from error
+    if state["settings"] != settings:
+        raise TrainingError(
+            f"{place} was made with other settings ({state['settings']}, now {settings}); use the same "
+            "recipe, or another folder"
+        )
+    encoder.load_state_dict(weights)
+    for name, parameter in encoder.named_parameters():
+        if f"{name}/step" in moments:
+            values = {key: moments[f"{name}/{key}"] for key in _MOMENTS}
+            optimizer.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device) for key, value in values.items()
+            }
+    return int(state["step"])
+
+
+def average_weights(places: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the weights of several states of one run.
+
+    Raises:
+        TrainingError: there are none.
+    """
+    if not places:
+        raise TrainingError("no saved states to average; save some first")
+    total: dict[str, Tensor] = {}
+    for place in places:
+        for name, tensor in load_file(str(place / "weights.safetensors")).items():
+            total[name] = total[name] + tensor.double() if name in total else tensor.double()
+    first = load_file(str(places[0] / "weights.safetensors"))
+    return {name: (tensor / len(places)).to(first[name].dtype) for name, tensor in total.items()}

@@ -1,0 +1,259 @@
+"""Gradients however a batch is cut, and runs that are interrupted."""
+
+import json
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
+from jaspertc.errors import ConfigError, TrainingError
+from jaspertc.model.encoder import Encoder
+from jaspertc.text.packing import pack
+from jaspertc.train.loop import StageConfig, run_stage
+from jaspertc.train.objective import Objective
+from jaspertc.train.saving import average_weights, load_state, saved_states
+from jaspertc.train.step import StepBatch, accumulate_gradients
+
+OBJECTIVES = {
+    "stage 1": Objective(cosine=10),
+    "stage 3": Objective(cosine=10, similarity=100),
+    "stage 4": Objective(contrastive=1, soft=16, cosine=10),
+    "predecessor": Objective(cosine=10, similarity=200, relative=20),
+}
+
+
+def student(seed: int = 0) -> Encoder:
+    torch.manual_seed(seed)
+    shape = BackboneConfig(
+        kind="bert",
+        vocab_size=60,
+        hidden_size=16,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=2,
+        head_dim=8,
+        intermediate_size=32,
+        norm_eps=1e-12,
+        max_positions=128,
+        causal=False,
+    )
+    compressor = CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=24)
+    return Encoder(ModelConfig(backbone=shape, compressor=compressor, head=HeadConfig(dims=12)))
+
+
+def batch_at(step: int, queries: int = 4, negatives: int = 2) -> StepBatch:
+    rng = np.random.default_rng(step)
+    count = queries * (2 + negatives)
+    rows = [rng.integers(0, 60, rng.integers(3, 40)) for _ in range(count)]
+    teacher = rng.normal(size=(count, 12)).astype(np.float32)
+    teacher /= np.linalg.norm(teacher, axis=1, keepdims=True)
+    ids = [f"t{step}-{i}" for i in range(count)]
+    return StepBatch(rows=rows, teacher=teacher, ids=ids, queries=queries, negatives=negatives)
+
+
+def exact(batch: StepBatch) -> StepBatch:
+    """In float64, so that only the arithmetic's order is left to differ."""
+    return replace(batch, teacher=batch.teacher.astype(np.float64))
+
+
+SETTINGS = {"ratio": 0.5, "threshold": 10, "seed": 3}
+
+
+def gradients(objective: Objective, token_budget: int) -> dict[str, torch.Tensor]:
+    encoder = student().double()
+    accumulate_gradients(encoder, exact(batch_at(0)), objective, token_budget=token_budget, **SETTINGS)
+    return {name: parameter.grad for name, parameter in encoder.named_parameters()}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_equal_to_plain_autograd_however_it_is_cut(name: str) -> None:
+    encoder, batch, objective = student().double(), exact(batch_at(0)), OBJECTIVES[name]
+    lengths = np.array([len(row) for row in batch.rows])
+    targets = encoder.compressor.target_lengths(lengths, ratio=0.5, threshold=10, max_compressed=None)
+    vectors = F.normalize(encoder(pack(batch.rows), targets), dim=-1)
+    losses = objective(vectors, torch.from_numpy(batch.teacher), queries=4, negatives=2, seed=3)
+    sum(losses.values()).backward()
+    expected = {name: parameter.grad for name, parameter in encoder.named_parameters()}
+    for budget in (10_000, 60, 1):
+        found = gradients(objective, budget)
+        for key, value in expected.items():
+            if value is None:  # token type and positions beyond the longest text
+                assert found[key] is None
+            else:
+                assert (found[key] - value).abs().max() <= 1e-10
+
+
+class _Gloo:
+    def __init__(self, rank: int, count: int) -> None:
+        from jaspertc.train.distributed import TorchProcesses
+
+        torch.distributed.init_process_group("gloo", rank=rank, world_size=count)
+        self.processes = TorchProcesses()
+
+
+def _worker(rank: int, port: int, name: str, odd: bool, result: Path) -> None:
+    import os
+
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    processes = _Gloo(rank, 2).processes
+    encoder = student().double()
+    batch = exact(batch_at(0, queries=3, negatives=1) if odd else batch_at(0))
+    losses = accumulate_gradients(
+        encoder, batch, OBJECTIVES[name], token_budget=100, processes=processes, **SETTINGS
+    )
+    torch.save(
+        {n: p.grad for n, p in encoder.named_parameters()} | {"loss": losses["total"]}, result / str(rank)
+    )
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("name", "odd"), [("stage 3", False), ("stage 4", True)])
+def test_two_processes_give_the_gradients_of_one(name: str, odd: bool, tmp_path: Path) -> None:
+    encoder = student().double()
+    batch = exact(batch_at(0, queries=3, negatives=1) if odd else batch_at(0))
+    one = accumulate_gradients(encoder, batch, OBJECTIVES[name], token_budget=100, **SETTINGS)
+    port = 29600 + hash((name, str(tmp_path))) % 300
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_worker, args=(r, port, name, odd, tmp_path)) for r in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    for rank in range(2):
+        found = torch.load(tmp_path / str(rank))
+        assert found["loss"] == pytest.approx(one["total"], rel=1e-6)
+        for key, parameter in encoder.named_parameters():
+            if parameter.grad is not None:
+                assert (found[key] - parameter.grad).abs().max() <= 1e-10
+
+
+def stage(**changes: object) -> StageConfig:
+    values = {
+        "name": "stage-3",
+        "steps": 12,
+        "learning_rate": 3e-3,
+        "objective": OBJECTIVES["stage 3"],
+        "ratio": "algorithm-2",
+        "threshold": 10,
+        "token_budget": 100,
+        "save_every": 4,
+    }
+    return StageConfig(**(values | changes))  # type: ignore[arg-type]
+
+
+class InterruptError(Exception):
+    pass
+
+
+def test_interrupted_and_resumed_is_equal_to_unbroken(tmp_path: Path) -> None:
+    unbroken = student()
+    reports = run_stage(unbroken, stage(), batch_at, tmp_path / "a")
+    assert [report.step for report in reports] == list(range(12))
+    assert reports[-1].losses["total"] < reports[0].losses["total"]
+
+    def stop(report: object) -> None:
+        if report.step == 6:  # type: ignore[attr-defined]
+            raise InterruptError
+
+    broken = student()
+    with pytest.raises(InterruptError):
+        run_stage(broken, stage(), batch_at, tmp_path / "b", on_step=stop)
+    resumed = student(seed=9)  # other weights: all must come from the saved state
+    again = run_stage(resumed, stage(), batch_at, tmp_path / "b")
+    assert [report.step for report in again] == list(range(4, 12))
+    for (name, one), two in zip(unbroken.state_dict().items(), resumed.state_dict().values()):
+        assert torch.equal(one, two), name
+
+
+def test_other_settings_or_data_are_not_resumed(tmp_path: Path) -> None:
+    run_stage(student(), stage(steps=4), batch_at, tmp_path)
+    with pytest.raises(TrainingError, match="other settings"):
+        run_stage(student(), stage(steps=8), batch_at, tmp_path)
+    with pytest.raises(TrainingError, match="other settings"):
+        run_stage(student(), stage(steps=4), batch_at, tmp_path, data_identity="else")
+    (saved_states(tmp_path)[-1] / "weights.safetensors").write_bytes(b"cut")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        run_stage(student(), stage(steps=4), batch_at, tmp_path)
+
+
+def test_nan_stops_with_the_ids(tmp_path: Path) -> None:
+    def broken(step: int) -> StepBatch:
+        batch = batch_at(step)
+        if step == 5:
+            batch.teacher[0, 0] = np.nan
+        return batch
+
+    with pytest.raises(TrainingError, match="stopped at step 5"):
+        run_stage(student(), stage(), broken, tmp_path)
+    content = json.loads((tmp_path / "stopped-at-step-5.json").read_text())
+    assert content["ids"] == list(batch_at(5).ids)
+    assert saved_states(tmp_path)[-1].name == "step-00000004"
+
+
+def test_a_diverging_loss_stops(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="stopped at step"):
+        run_stage(student(), stage(diverged=0.5), batch_at, tmp_path)
+
+
+def test_freezing_and_staged_unfreezing(tmp_path: Path) -> None:
+    before, encoder = student().state_dict(), student()
+    seen: dict[int, set[str]] = {}
+
+    def look(report: object) -> None:
+        now = encoder.state_dict()
+        seen[report.step] = {name for name in now if not torch.equal(now[name], before[name])}  # type: ignore[attr-defined]
+
+    config = stage(steps=4, trainable=("^head",), unfreeze=((2, r"layer\.1\."),))
+    run_stage(encoder, config, batch_at, tmp_path, on_step=look)
+    assert seen[1] == {"head.linear.weight", "head.linear.bias"}
+    assert any("layer.1." in name for name in seen[3])
+    assert not any("layer.0." in name or "mlp" in name for name in seen[3])
+
+
+def test_average_of_states(tmp_path: Path) -> None:
+    encoder = student()
+    run_stage(encoder, stage(keep=3), batch_at, tmp_path)
+    places = saved_states(tmp_path)
+    assert len(places) == 3
+    mean = average_weights(places)
+    each = []
+    for place in places:
+        state = json.loads((place / "state.json").read_text())
+        load_state(place, encoder, torch.optim.Adam(encoder.parameters()), state["settings"])
+        each.append(encoder.state_dict()["head.linear.weight"].clone())
+    assert torch.allclose(mean["head.linear.weight"], torch.stack(each).mean(0), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"ratio": 1.5}, r"ratio is 1\.5"),
+        ({"ratio": "algorithm-3"}, "algorithm-3"),
+        ({"dtype": "float16"}, "float16"),
+        ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"warmup_ratio": 1}, "warmup_ratio"),
+    ],
+)
+def test_wrong_stages_are_named(changes: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        stage(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"cosine": -1}, {"cosine": 1, "temperature": 0}, {"cosine": 1, "kl_direction": "x"}]
+)
+def test_wrong_objectives_are_named(changes: dict) -> None:
+    with pytest.raises(ConfigError):
+        Objective(**changes)
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="matches no parameter"):
+        run_stage(student(), stage(trainable=("^haed",)), batch_at, tmp_path)
