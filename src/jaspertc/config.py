@@ -26,6 +26,15 @@ def _require_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{key} is {value!r}, it must be one of {', '.join(allowed)}{hint}")
 
 
+def _require_types(config: Any) -> None:
+    """Every field declared as a number, string or truth value must be one."""
+    accepted: dict[object, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
+    for item in fields(config):
+        kinds, value = accepted.get(item.type), getattr(config, item.name)
+        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and item.type is not bool)):
+            raise ConfigError(f"{item.name} is {value!r}, it must be of type {kinds[-1].__name__}")
+
+
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Make dataclass ``cls`` from ``values``; an unknown key is an error that names the nearest known one."""
     known = [item.name for item in fields(cls)]  # type: ignore[arg-type]
@@ -65,22 +74,18 @@ class BackboneConfig:
     gelu: str = "none"
 
     def __post_init__(self) -> None:
+        _require_types(self)
         _require_choice("backbone.kind", self.kind, ("qwen3", "bert"))
         _require_choice("backbone.gelu", self.gelu, ("none", "tanh"))
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-            "intermediate_size",
-            "max_positions",
-        ):
-            value = getattr(self, name)
-            _require(
-                isinstance(value, int) and value > 0, f"backbone.{name} is {value!r}, it must be an int > 0"
-            )
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.type in (int, float) and item.name != "position_offset":
+                _require(value > 0, f"backbone.{item.name} is {value!r}, it must be > 0")
+        _require(self.position_offset >= 0, f"backbone.position_offset is {self.position_offset}, not >= 0")
+        _require(
+            self.kind != "bert" or self.num_heads * self.head_dim == self.hidden_size,
+            f"backbone.hidden_size ({self.hidden_size}) must be a multiple of the heads ({self.num_heads})",
+        )
         _require(
             self.num_heads % self.num_kv_heads == 0,
             f"backbone.num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})",
@@ -107,6 +112,8 @@ class CompressorConfig:
     ratio: float = DEFAULT_RATIO
 
     def __post_init__(self) -> None:
+        _require_types(self)
+        _require(self.mlp_size >= 0, f"compressor.mlp_size is {self.mlp_size}, it must be >= 0")
         _require_choice("compressor.kind", self.kind, ("none", "adaptive-average"))
         _require_choice("compressor.mlp", self.mlp, ("none", "swiglu", "residual-swiglu"))
         _require(
@@ -134,6 +141,7 @@ class HeadConfig:
     matryoshka: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        _require_types(self)
         _require(self.dims >= 0, f"head.dims is {self.dims}, it must be >= 0")
         object.__setattr__(self, "matryoshka", tuple(self.matryoshka))
         _require(
@@ -153,6 +161,7 @@ class ModelConfig:
     normalize: bool = True
 
     def __post_init__(self) -> None:
+        _require_types(self)
         _require_choice("pooler", self.pooler, ("mean", "last", "first"))
 
     @property
@@ -163,6 +172,8 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of ``dataclasses.asdict``; unknown keys are errors."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"the model's configuration is {values!r:.80}, it must be a table")
         rooms = {"backbone": BackboneConfig, "compressor": CompressorConfig, "head": HeadConfig}
         parts = {
             key: from_mapping(rooms[key], value, f"the model's {key}") if key in rooms else value

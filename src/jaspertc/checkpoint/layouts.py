@@ -24,6 +24,7 @@ FORMAT = 1
 # Released names <-> module names; our own checkpoints keep the released names.
 RELEASED_PREFIXES = {"model.": "backbone.", "jasper_mlp.": "compressor.mlp.", "linear_1.": "head.linear."}
 _UNUSED = ("pooler.", "cls.", "lm_head.", "classifier.")
+_MODULE_ORDER = ("Pooling", "Dense", "Normalize")
 _UNUSED_ENDINGS = (".position_ids", ".rotary_emb.inv_freq", ".token_type_ids")
 
 
@@ -69,15 +70,26 @@ def read_info(folder: Path, pooler: str | None = None) -> CheckpointInfo:
         return info if pooler is None else replace(info, config=replace(info.config, pooler=pooler))
     except KeyError as error:
         raise CheckpointError(f"{folder / 'config.json'} has no key {error}") from error
-    except (ConfigError, TypeError) as error:
+    except (ConfigError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:  # odd values
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
 
 
 def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
     path = folder / "config_sentence_transformers.json"
     content = read_json(path) if path.is_file() else {}
+    if not isinstance(content.get("prompts") or {}, dict):
+        raise CheckpointError(f"{path}: prompts is {content['prompts']!r:.80}, it must be an object")
     prompts = {str(k): str(v) for k, v in (content.get("prompts") or {}).items() if v is not None}
     return prompts, content.get("default_prompt_name")
+
+
+def _token_limit(value: object) -> int | None:
+    """A limit on tokens from a file; huge ones are tokenizers' way to say that there is none."""
+    if value is None or (isinstance(value, (int, float)) and value > 1e9):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"the limit on tokens is {value!r}, it must be an integer >= 1")
+    return value
 
 
 def _fallback_id(config: Mapping[str, Any]) -> int | None:
@@ -117,7 +129,7 @@ def _ours(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
         config=ModelConfig.from_dict(section["model"]),
         prompts=prompts,
         default_prompt_name=default,
-        max_length=section.get("max_length"),
+        max_length=_token_limit(section.get("max_length")),
         fallback_id=section.get("fallback_id"),
         rename=_released_rename,
     )
@@ -256,32 +268,51 @@ def _sentence_transformers_modules(folder: Path) -> _Modules:
         kinds = [(str(entry["type"]).rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries]
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is not a list of modules with 'type' and 'path' ({error})") from error
-    pooler, head, weights = None, HeadConfig(), {}
-    for kind, place in kinds:
-        if kind == "Pooling":
-            pooler = _pooling(read_json(place / "config.json"), place)
-        elif kind == "Dense":
-            dense = read_json(place / "config.json")
-            activation = str(dense.get("activation_function", "")).rsplit(".", 1)[-1]
-            if activation != "Identity":
-                raise CheckpointError(f"{place} has activation {activation!r}; only Identity is supported")
-            head = HeadConfig(dims=dense["out_features"], bias=dense.get("bias", True))
-            weights = {f"head.{name}": tensor for name, tensor in read_weights(place).items()}
-        elif kind not in ("Transformer", "Normalize"):
-            raise CheckpointError(
-                f"{path} names the module {kind!r}; supported are Transformer, Pooling, Dense and Normalize"
-            )
-    limits = folder / "sentence_bert_config.json"
+    order = [kind for kind, _ in kinds if kind != "Transformer"]
+    unknown = [kind for kind in order if kind not in _MODULE_ORDER]
+    if unknown:
+        raise CheckpointError(
+            f"{path} names the module {unknown[0]!r}; supported are Transformer, {', '.join(_MODULE_ORDER)}"
+        )
+    if order != [kind for kind in _MODULE_ORDER if kind in order]:
+        raise CheckpointError(f"{path} has the modules {order}; supported is the order {list(_MODULE_ORDER)}")
+    places = dict(kinds)
+    head, weights = HeadConfig(), dict[str, Tensor]()
+    if "Dense" in places:
+        head, weights = _dense(places["Dense"])
     return _Modules(
-        pooler=pooler,
+        pooler=_pooling(places["Pooling"]) if "Pooling" in places else None,
         head=head,
         weights=weights,
-        normalize=any(kind == "Normalize" for kind, _ in kinds),
-        max_length=read_json(limits).get("max_seq_length") if limits.is_file() else None,
+        normalize="Normalize" in places,
+        max_length=_sentence_transformers_limit(folder),
     )
 
 
-def _pooling(content: Mapping[str, Any], place: Path) -> str:
+def _sentence_transformers_limit(folder: Path) -> int | None:
+    for name, key in (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+    ):
+        content = read_json(folder / name) if (folder / name).is_file() else {}
+        if (limit := _token_limit(content.get(key))) is not None:
+            return limit
+    return None
+
+
+def _dense(place: Path) -> tuple[HeadConfig, dict[str, Tensor]]:
+    content = read_json(place / "config.json")
+    activation = str(content.get("activation_function", "")).rsplit(".", 1)[-1]
+    if activation != "Identity":
+        raise CheckpointError(f"{place} has activation {activation!r}; only Identity is supported")
+    if content.get("use_residual"):
+        raise CheckpointError(f"{place} adds its input to its output (use_residual), which is not supported")
+    weights = {f"head.{name}": tensor for name, tensor in read_weights(place).items()}
+    return HeadConfig(dims=content["out_features"], bias=content.get("bias", True)), weights
+
+
+def _pooling(place: Path) -> str:
+    content = read_json(place / "config.json")
     names = {"mean": "mean", "mean_tokens": "mean", "cls": "first", "cls_token": "first", "lasttoken": "last"}
     chosen = [key.removeprefix("pooling_mode_") for key, value in content.items() if value is True]
     chosen = [key for key in chosen if key in names or key in ("max_tokens", "weightedmean_tokens")]
@@ -289,4 +320,6 @@ def _pooling(content: Mapping[str, Any], place: Path) -> str:
         chosen = [content["pooling_mode"]]
     if len(chosen) != 1 or chosen[0] not in names:
         raise CheckpointError(f"{place} pools by {chosen}; supported is one of mean, cls and last token")
+    if content.get("include_prompt") is False:
+        raise CheckpointError(f"{place} leaves the prompt's tokens out of the mean, which is not supported")
     return names[chosen[0]]

@@ -85,6 +85,7 @@ def save_checkpoint(
         },
     }
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    before = aside.with_name(f"{aside.name}-before")  # what is replaced, until its successor is in place
     try:
         for name, content in files.items():
             (aside / name).write_text(
@@ -100,10 +101,13 @@ def save_checkpoint(
         aside.chmod(0o755)
         (aside / WEIGHTS).chmod(0o644)
         if folder.exists():
-            shutil.rmtree(folder)
+            os.replace(folder, before)
         os.replace(aside, folder)
     finally:
+        if before.exists() and not folder.exists():
+            os.replace(before, folder)
         shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
     return folder
 
 

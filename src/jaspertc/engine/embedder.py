@@ -3,7 +3,6 @@
 Shape legend: N texts, L tokens of one text, E width of the vectors.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from jaspertc.checkpoint import Checkpoint, load_checkpoint
 from jaspertc.config import ModelConfig
 from jaspertc.engine import inputs
 from jaspertc.engine.batcher import plan_batches
-from jaspertc.engine.inputs import EncodeOptions, LongTextWarning
+from jaspertc.engine.inputs import EncodeOptions
 from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarity, to_precision
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
@@ -218,14 +217,14 @@ class Embedder:
     def _read_blocks(
         self, texts: Iterable[str], options: EncodeOptions, prefix: str, ratios: Any
     ) -> Iterator[Vectors]:
-        done = overlong = 0
+        done = cut = compressed = 0
         for chunk in inputs.chunks(inputs.progress(texts) if options.show_progress else texts):
             rows = self.tokenize(chunk, prompt=prefix, max_length=options.max_length, first_index=done)
             part = ratios if ratios.ndim == 0 else ratios[done : done + len(rows)]
-            rows, targets, count = self._fit(rows, part, options)
+            rows, targets, *counts = self._fit(rows, part, options)
             yield self._finish(self._embed_rows(rows, targets), options)
-            done, overlong = done + len(rows), overlong + count
-        self._warn_of_long_texts(overlong, done, cut=options.long_texts == "truncate")
+            done, cut, compressed = done + len(rows), cut + counts[0], compressed + counts[1]
+        self._warn_of_long_texts(cut, compressed, done)
 
     def encode_ids(
         self,
@@ -261,9 +260,12 @@ class Embedder:
                 f"row {over[0]} has {lengths[over[0]]} tokens, this model has {self._position_limit} "
                 "positions and no compressor; cut the row"
             )
-        options = EncodeOptions(threshold=threshold, max_compressed=max_compressed)
-        _, targets, overlong = self._fit(ids, self._ratios(ratio, ids), options)
-        self._warn_of_long_texts(overlong, len(ids), cut=False)
+        # A limit on the length of texts is no reason to cut ids: max_length=longest switches it off.
+        options = EncodeOptions(
+            threshold=threshold, max_compressed=max_compressed, max_length=int(lengths.max())
+        )
+        _, targets, _, compressed = self._fit(ids, self._ratios(ratio, ids), options)
+        self._warn_of_long_texts(0, compressed, len(ids))
         vectors = self._embed_rows(ids, targets)
         return normalized(vectors) if (self.config.normalize if normalize is None else normalize) else vectors
 
@@ -337,8 +339,8 @@ class Embedder:
 
     def _fit(
         self, rows: list[IntArray], ratios: Any, options: EncodeOptions
-    ) -> tuple[list[IntArray], IntArray, int]:
-        """Rows that fit the model, their compressed lengths, and how many did not fit as they came."""
+    ) -> tuple[list[IntArray], IntArray, int, int]:
+        """Rows that fit the model, their compressed lengths, how many were cut and how many compressed."""
         threshold = self.default_threshold if options.threshold is None else options.threshold
         keep = self._tokens_kept(ratios, threshold, options)
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
@@ -352,8 +354,8 @@ class Embedder:
         wanted = self.checkpoint.encoder.compressor.target_lengths(
             lengths, ratio=ratios, threshold=threshold, max_compressed=options.max_compressed
         )
-        over = int((wanted > self._position_limit).sum())
-        return rows, np.minimum(wanted, self._position_limit), len(cut) + over
+        limit = self._position_limit
+        return rows, np.minimum(wanted, limit), len(cut), int((wanted > limit).sum())
 
     def _tokens_kept(self, ratios: Any, threshold: int, options: EncodeOptions) -> Any:
         """Tokens before compression at which a text is cut: one number, or one per text."""
@@ -365,14 +367,12 @@ class Embedder:
             return keep
         return np.minimum(keep, threshold + (limit - threshold) // ratios if threshold < limit else limit)
 
-    def _warn_of_long_texts(self, count: int, total: int, *, cut: bool) -> None:
-        if count:
-            warnings.warn(
-                f"{count} of {total} texts did not fit this model's {self._position_limit} positions "
-                f"and were {'cut' if cut or not self._can_compress else 'compressed further'}",
-                LongTextWarning,
-                stacklevel=4,
-            )
+    def _warn_of_long_texts(self, cut: int, compressed: int, total: int) -> None:
+        limit = self.checkpoint.info.max_length
+        positions = f"{self._position_limit} positions"
+        kept = positions if limit is None else f"limit of {limit} tokens"
+        inputs.warn_of_long_texts(cut, total, f"{kept} and were cut")
+        inputs.warn_of_long_texts(compressed, total, f"{positions} and were compressed further")
 
     def _embed_rows(self, rows: Sequence[IntArray], targets: IntArray) -> FloatArray:
         """Raw vectors in the order given."""

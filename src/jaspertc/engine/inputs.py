@@ -1,5 +1,7 @@
 """What callers hand to an embedder: options checked, texts in bounded pieces."""
 
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
@@ -17,6 +19,16 @@ LONG_TEXTS = ("compress", "truncate")
 
 class LongTextWarning(UserWarning):
     """Some texts were longer than the model's positions allow."""
+
+
+def warn_of_long_texts(count: int, total: int, what: str) -> None:
+    """Issue a ``LongTextWarning`` at the line that called into this package, if ``count`` is not 0."""
+    if not count:
+        return
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("jaspertc."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"{count} of {total} texts did not fit this model's {what}", LongTextWarning, level)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def similarity(a: Vectors, b: Vectors) -> FloatArray:
         InputError: widths differ, or one side is binary and the other is not.
     """
     a, b = np.atleast_2d(a), np.atleast_2d(b)
-    if a.shape[1] != b.shape[1] or (a.dtype == np.uint8) != (b.dtype == np.uint8):
+    if a.ndim > 2 or b.ndim > 2 or a.shape[1] != b.shape[1] or (a.dtype == np.uint8) != (b.dtype == np.uint8):
         raise InputError(
             f"cannot compare vectors of shape {a.shape} {a.dtype} with {b.shape} {b.dtype}; "
             "both sides need the same model, dims and precision"
