@@ -1,0 +1,215 @@
+"""Our own folder: nothing is lost, nothing is left half written, and sentence-transformers reads it."""
+
+import os
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from jaspertc import Embedder
+from jaspertc.checkpoint import load_checkpoint, save_checkpoint
+from jaspertc.config import CompressorConfig, HeadConfig
+from jaspertc.errors import CheckpointError
+
+CONFIGS = {
+    "released-like": {"head": HeadConfig(dims=24, matryoshka=(8, 16))},
+    "no head, last, raw": {"pooler": "last", "normalize": False, "head": HeadConfig()},
+    "residual": {"compressor": CompressorConfig(kind="adaptive-average", mlp="residual-swiglu", mlp_size=12)},
+    "no compressor": {"compressor": CompressorConfig(), "head": HeadConfig(dims=24, bias=False)},
+    "bert": {
+        "backbone": {
+            "kind": "bert",
+            "num_kv_heads": 4,
+            "causal": False,
+            "position_offset": 2,
+            "gelu": "tanh",
+        },
+        "compressor": CompressorConfig(kind="adaptive-average", threshold=5, ratio=0.2),
+    },
+}
+
+
+def load(folder):
+    return Embedder.load(folder, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("options", CONFIGS.values(), ids=CONFIGS)
+def test_round_trip_is_bit_equal(make_encoder, tokenizer_json, tmp_path, options):
+    encoder = make_encoder(**options)
+    facts = {
+        "prompts": {"query": "Q: ", "空": "文\n"},
+        "default_prompt_name": "空",
+        "max_length": 33,
+        "fallback_id": 4,
+    }
+    folder = save_checkpoint(tmp_path / "a" / "b", encoder, tokenizer_json=tokenizer_json("bpe"), **facts)
+    again = load_checkpoint(folder)
+    assert again.info.config == encoder.config
+    assert {name: getattr(again.info, name) for name in facts} == facts
+    state = encoder.state_dict()
+    assert set(state) == set(again.encoder.state_dict())
+    for name, weight in again.encoder.state_dict().items():
+        assert torch.equal(weight, state[name]), name
+        assert weight.dtype == state[name].dtype
+    assert again.tokenizer.to_json() == load_checkpoint(folder).tokenizer.to_json()
+    second = save_checkpoint(tmp_path / "c", again.encoder, tokenizer_json=again.tokenizer.to_json(), **facts)
+    for file in ("config.json", "modules.json", "config_sentence_transformers.json", "model.safetensors"):
+        assert (second / file).read_bytes() == (folder / file).read_bytes(), file
+    rows = [[1, 2, 3], list(range(30))]
+    np.testing.assert_allclose(
+        load(folder).encode_ids(rows), load(second).encode_ids(rows), rtol=0, atol=1e-5
+    )
+
+
+def test_names_in_the_file_are_the_released_ones(golden, tmp_path):
+    folder = save_checkpoint(tmp_path / "x", golden.embedder.checkpoint.encoder, tokenizer_json=None)
+    ours, theirs = (load_file(place / "model.safetensors") for place in (folder, golden.folder))
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    found = load(folder).encode_ids(golden.rows, ratio=0.33)
+    expected = golden.embedder.encode_ids(golden.rows, ratio=0.33)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)  # files differ in alignment
+
+
+def cosines(a, b):
+    return (a * b).sum(1)  # unit vectors
+
+
+@pytest.mark.parametrize(("weights", "least", "size"), [("int8", 0.999, 0.32), ("bfloat16", 0.999, 0.52)])
+def test_smaller_weights(golden, tmp_path, weights, least, size):
+    encoder = golden.embedder.checkpoint.encoder
+    folder = save_checkpoint(tmp_path / "x", encoder, tokenizer_json=None, weights=weights)
+    small = (folder / "model.safetensors").stat().st_size
+    assert small < size * (golden.folder / "model.safetensors").stat().st_size
+    model = load(folder)
+    assert model.checkpoint.encoder.backbone.token_table.weight.dtype == torch.float32
+    for ratio in (1, 0.33, 0.1):
+        found = model.encode_ids(golden.rows, ratio=ratio)
+        assert cosines(found, golden.embedder.encode_ids(golden.rows, ratio=ratio)).min() > least
+
+
+def test_stored_bfloat16_stays_bfloat16(make_encoder, tmp_path):
+    folder = save_checkpoint(tmp_path / "x", make_encoder().bfloat16(), tokenizer_json=None)
+    assert {w.dtype for w in load_checkpoint(folder).encoder.state_dict().values()} == {torch.bfloat16}
+    wide = save_checkpoint(tmp_path / "y", make_encoder().bfloat16(), tokenizer_json=None, weights="float32")
+    assert {w.dtype for w in load_checkpoint(wide).encoder.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("moment", ["save_file", "os.replace"])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["disk full", "interrupt"])
+def test_a_crash_leaves_nothing(make_encoder, tmp_path, monkeypatch, moment, error):
+    def crash(*args, **kwargs):
+        raise error
+
+    target = "jaspertc.checkpoint.save.save_file" if moment == "save_file" else "os.replace"
+    with monkeypatch.context() as patch:
+        patch.setattr(target, crash)
+        with pytest.raises(type(error)):
+            save_checkpoint(tmp_path / "x", make_encoder(), tokenizer_json=None)
+    assert os.listdir(tmp_path) == []
+    save_checkpoint(tmp_path / "x", make_encoder(), tokenizer_json=None)
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("moment", ["save_file", "os.replace"])
+def test_a_crash_while_overwriting_keeps_the_old_folder(make_encoder, tmp_path, monkeypatch, moment):
+    folder = save_checkpoint(tmp_path / "x", make_encoder(), tokenizer_json=None)
+    before = (folder / "model.safetensors").read_bytes()
+    target = "jaspertc.checkpoint.save.save_file" if moment == "save_file" else "os.replace"
+
+    def crash(*args, **kwargs):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, crash)
+        with pytest.raises(OSError, match="disk full"):
+            save_checkpoint(folder, make_encoder(seed=1), tokenizer_json=None, overwrite=True)
+    assert os.listdir(tmp_path) == ["x"]
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_existing_folders_are_kept_unless_asked(make_encoder, tmp_path):
+    folder = save_checkpoint(tmp_path / "x", make_encoder(), tokenizer_json=None)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match="already exists"):
+        save_checkpoint(folder, make_encoder(seed=1), tokenizer_json=None)
+    assert (folder / "notes.txt").read_text() == "mine"
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(CheckpointError, match="already exists"):
+        save_checkpoint(file, make_encoder(), tokenizer_json=None)
+    before = load(folder).fingerprint
+    save_checkpoint(folder, make_encoder(seed=1), tokenizer_json=None, overwrite=True)
+    assert load(folder).fingerprint != before
+    (tmp_path / "empty").mkdir()
+    assert load(save_checkpoint(tmp_path / "empty", make_encoder(), tokenizer_json=None)).dims == 32
+
+
+def test_unknown_kind_of_weights(make_encoder, tmp_path):
+    with pytest.raises(CheckpointError, match=r"weights is 'int4'.*keep, float32, bfloat16, int8"):
+        save_checkpoint(tmp_path / "x", make_encoder(), tokenizer_json=None, weights="int4")
+    assert os.listdir(tmp_path) == []
+
+
+# In sentence-transformers
+
+
+@pytest.fixture
+def in_sentence_transformers():
+    library = pytest.importorskip("sentence_transformers")
+
+    def make(folder):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return library.SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
+
+    return make
+
+
+@pytest.mark.parametrize("options", [{}, *list(CONFIGS.values())[1:]], ids=CONFIGS)
+def test_same_vectors_in_sentence_transformers(make_model, in_sentence_transformers, sentences, options):
+    folder = make_model(**options)
+    ours, theirs = load(folder), in_sentence_transformers(folder)
+    texts = ["", "a", *sentences, "a text with a \ud800 surrogate"]
+    ratios = [{}] if "compressor" in options and options["compressor"].kind == "none" else [{}, 0.2, 1.0]
+    for ratio in ratios:
+        mine, their = ({"ratio": ratio}, {"compression_ratio": ratio}) if ratio else ({}, {})
+        expected = ours.encode(texts, max_compressed=64, **mine)
+        np.testing.assert_allclose(theirs.encode(texts, **their), expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(theirs.encode(texts, batch_size=2, **their), expected, rtol=0, atol=1e-6)
+
+
+def test_options_in_sentence_transformers(make_model, in_sentence_transformers, sentences):
+    folder = make_model(save={"max_length": 30, "prompts": {"query": "Find: "}})
+    ours, theirs = load(folder), in_sentence_transformers(folder)
+    older, newer = "get_sentence_embedding_dimension", "get_embedding_dimension"
+    assert getattr(theirs, newer if hasattr(theirs, newer) else older)() == 24
+    assert theirs.max_seq_length == 30
+    pairs = [
+        ({"prompt_name": "query"}, {"prompt_name": "query"}),
+        ({"prompt": "Look: "}, {"prompt": "Look: "}),
+        ({"ratio": 0.1, "threshold": 3}, {"compression_ratio": 0.1, "length_threshold": 3}),
+        ({"ratio": 1, "max_compressed": 4}, {"compression_ratio": 1, "max_compressed": 4}),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = ours.encode(sentences)
+        for mine, their in pairs:
+            expected = ours.encode(sentences, **mine)
+            assert np.abs(expected - plain).max() > 1e-3
+            np.testing.assert_allclose(theirs.encode(sentences, **their), expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(theirs.encode(sentences), plain, rtol=0, atol=1e-6)  # nothing stuck
+
+
+def test_saved_again_by_sentence_transformers(model_folder, in_sentence_transformers, sentences, tmp_path):
+    theirs = in_sentence_transformers(model_folder)
+    theirs.save(str(tmp_path / "again"))
+    expected = load(model_folder).encode(sentences, ratio=0.3)
+    np.testing.assert_allclose(
+        load(tmp_path / "again").encode(sentences, ratio=0.3), expected, rtol=0, atol=1e-6
+    )
+    again = in_sentence_transformers(tmp_path / "again")
+    np.testing.assert_allclose(again.encode(sentences, compression_ratio=0.3), expected, rtol=0, atol=1e-6)
+    assert again.prompts == {"query": "Find: ", "document": ""}

@@ -1,0 +1,196 @@
+"""What each option of a call does, on small models."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jaspertc import Embedder
+from jaspertc.config import HeadConfig
+from jaspertc.engine.torch_runtime import choose_dtype
+
+CLOSE = {"rtol": 0, "atol": 1e-6}
+
+
+def ids_of(model, text, **options):
+    (row,) = model.tokenize([text], **options)
+    return row
+
+
+def test_shapes_and_order(model, sentences):
+    whole = model.encode(sentences)
+    assert whole.shape == (len(sentences), 24)
+    assert whole.dtype == np.float32
+    assert model.encode(sentences[0]).shape == (24,)
+    for source in (tuple(sentences), iter(sentences), np.array(sentences)):
+        np.testing.assert_allclose(model.encode(source), whole, **CLOSE)
+    np.testing.assert_allclose(model.encode(sentences[::-1]), whole[::-1], **CLOSE)
+    assert np.abs(np.linalg.norm(whole, axis=1) - 1).max() < 1e-6
+    assert model.similarity(whole, whole)[~np.eye(len(whole), dtype=bool)].max() < 0.99  # all differ
+
+
+def test_encode_is_encode_ids_of_the_tokens(model, sentences):
+    rows = model.tokenize(sentences)
+    for ratio in (1, 0.5, 0.1):
+        found = model.encode(sentences, ratio=ratio, max_compressed=60)
+        np.testing.assert_allclose(found, model.encode_ids(rows, ratio=ratio, max_compressed=60), **CLOSE)
+
+
+def test_prompts(model):
+    text = "where do rivers end?"
+    plain, query = model.encode(text), model.encode("Find: " + text)
+    assert np.abs(plain - query).max() > 1e-3
+    for found in (
+        model.encode(text, prompt="Find: "),
+        model.encode(text, prompt_name="query"),
+        model.encode_query(text),
+        model.encode_query([text])[0],
+        model.encode_query("Find: " + text, prompt=""),
+    ):
+        np.testing.assert_allclose(found, query, **CLOSE)
+    for found in (model.encode(text, prompt=""), model.encode_document(text)):
+        np.testing.assert_allclose(found, plain, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default", "encode", "query", "document"),
+    [
+        ({}, None, "", "", ""),
+        ({"query": "Q "}, "query", "Q ", "Q ", ""),
+        ({"query": "Q ", "passage": "P "}, None, "", "Q ", "P "),
+        ({"document": "D ", "passage": "P "}, "passage", "P ", "", "D "),
+    ],
+)
+def test_which_prompt_is_used(make_model, prompts, default, encode, query, document):
+    folder = make_model(save={"prompts": prompts, "default_prompt_name": default})
+    model = Embedder.load(folder, device="cpu", dtype="float32")
+    for call, prompt in (
+        (model.encode, encode),
+        (model.encode_query, query),
+        (model.encode_document, document),
+    ):
+        np.testing.assert_allclose(call("text"), model.encode("text", prompt=prompt), **CLOSE)
+
+
+def test_prompt_counts_as_tokens(model):
+    text = "a river carries silt"
+    row = ids_of(model, text, prompt="Find: ")
+    assert len(row) > len(ids_of(model, text)) > 8
+    found = model.encode(text, prompt_name="query", ratio=0.2)
+    np.testing.assert_allclose(found, model.encode_ids([row], ratio=0.2)[0], **CLOSE)
+
+
+def test_max_length(model, make_model, sentences):
+    row = ids_of(model, sentences[0])
+    cut = np.concatenate([row[:11], row[-1:]])
+    found = model.encode(sentences[0], max_length=12, ratio=0.5)
+    np.testing.assert_allclose(found, model.encode_ids([cut], ratio=0.5)[0], **CLOSE)
+    limited = Embedder.load(make_model(save={"max_length": 12}), device="cpu", dtype="float32")
+    assert (model.max_length, limited.max_length) == (None, 12)
+    np.testing.assert_allclose(limited.encode(sentences[0], ratio=0.5), found, **CLOSE)
+    whole = model.encode(sentences[0], ratio=0.5)
+    np.testing.assert_allclose(limited.encode(sentences[0], ratio=0.5, max_length=1000), whole, **CLOSE)
+
+
+def test_the_dial(model, sentences):
+    text = sentences[0]
+    length = len(ids_of(model, text))
+    assert 20 < length < 64
+    vectors = {ratio: model.encode(text, ratio=ratio) for ratio in (1, 0.5, 0.1)}
+    np.testing.assert_allclose(model.encode(text), vectors[0.5], **CLOSE)  # the folder's default
+    np.testing.assert_allclose(model.encode(text, threshold=length, ratio=0.1), vectors[1], **CLOSE)
+    kept = 8 + int((length - 8) * 0.1)
+    np.testing.assert_allclose(model.encode(text, ratio=1, max_compressed=kept), vectors[0.1], **CLOSE)
+    np.testing.assert_allclose(model.encode(text, ratio=0.1, max_compressed=60), vectors[0.1], **CLOSE)
+    short = "a b"
+    assert len(ids_of(model, short)) <= 8
+    np.testing.assert_allclose(model.encode(short, ratio=0.1), model.encode(short, ratio=1), **CLOSE)
+    found = model.encode([text] * 3, ratio=[1, 0.5, 0.1])
+    np.testing.assert_allclose(found, np.stack(list(vectors.values())), **CLOSE)
+    assert np.abs(vectors[1] - vectors[0.5]).max() > 1e-3
+    assert np.abs(vectors[0.1] - vectors[0.5]).max() > 1e-3
+
+
+def test_default_ratio_and_threshold_are_the_folders(make_model, sentences):
+    from jaspertc.config import CompressorConfig
+
+    config = CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=40, threshold=20, ratio=0.25)
+    model = Embedder.load(make_model(compressor=config), device="cpu", dtype="float32")
+    assert (model.default_ratio, model.default_threshold) == (0.25, 20)
+    explicit = model.encode(sentences, ratio=0.25, threshold=20)
+    np.testing.assert_allclose(model.encode(sentences), explicit, **CLOSE)
+    assert model.target_lengths(np.array([20, 24, 100, 9999])).tolist() == [20, 21, 40, 64]
+    assert model.target_lengths(np.array([100]), ratio=1, max_compressed=30).tolist() == [30]
+
+
+def test_dims_are_a_prefix_normalised_again(model, sentences):
+    raw = model.encode(sentences, normalize=False)
+    assert np.abs(np.linalg.norm(raw, axis=1) - 1).min() > 1e-3
+    for width in (8, 16, 24):
+        cut = raw[:, :width]
+        unit = cut / np.linalg.norm(cut, axis=1, keepdims=True)
+        np.testing.assert_allclose(model.encode(sentences, dims=width), unit, **CLOSE)
+        np.testing.assert_allclose(
+            model.encode(sentences, dims=width, normalize=False), cut, rtol=0, atol=1e-5
+        )
+
+
+def test_a_folder_can_leave_vectors_as_they_are(make_model, sentences):
+    model = Embedder.load(make_model(normalize=False), device="cpu", dtype="float32")
+    raw = model.encode(sentences)
+    assert np.linalg.norm(raw, axis=1).min() > 1.01
+    np.testing.assert_allclose(raw, model.encode(sentences, normalize=False), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(model.encode(sentences, normalize=True), axis=1), 1, **CLOSE)
+    np.testing.assert_allclose(model.encode_ids(model.tokenize(sentences)), raw, rtol=0, atol=1e-5)
+
+
+def test_small_batches_give_the_same(model, sentences, monkeypatch):
+    whole = model.encode(sentences, ratio=0.5)
+    for budget in (1, 7, 50):
+        monkeypatch.setattr(model.runtime, "token_budget", budget)
+        np.testing.assert_allclose(model.encode(sentences, ratio=0.5), whole, **CLOSE)
+
+
+@pytest.mark.parametrize("pooler", ["mean", "last", "first"])
+def test_poolers_and_no_head(make_model, sentences, pooler):
+    model = Embedder.load(make_model(pooler=pooler, head=HeadConfig()), device="cpu", dtype="float32")
+    assert model.dims == 32
+    vectors = model.encode(sentences, ratio=0.5)
+    assert vectors.shape == (8, 32)
+    if pooler == "first":  # causal: the first token sees itself alone
+        row = model.tokenize([sentences[0]])[0]
+        alone = model.encode_ids([row[:1]])[0]
+        np.testing.assert_allclose(model.encode(sentences[0], ratio=1), alone, rtol=0, atol=1e-5)
+
+
+def test_show_progress_writes_to_standard_error_only(model, sentences, capsys):
+    found = model.encode(sentences, show_progress=True)
+    np.testing.assert_allclose(found, model.encode(sentences), **CLOSE)
+    assert capsys.readouterr().out == ""
+
+
+def test_facts_about_the_model(model, model_folder):
+    assert model.dims == 24
+    assert model.prompts == {"query": "Find: ", "document": ""}
+    model.prompts["query"] = "changed"  # a copy
+    assert model.prompts["query"] == "Find: "
+    assert str(model_folder) in repr(model)
+    assert dataclasses.is_dataclass(model.config)
+
+
+def test_fingerprint_tells_models_apart(make_model):
+    folders = [make_model(), make_model(), make_model(seed=1), make_model(save={"max_length": 9})]
+    first, same, *others = [Embedder.load(folder, device="cpu").fingerprint for folder in folders]
+    assert first == same
+    assert len({first, *others}) == 3
+
+
+def test_choose_dtype():
+    import torch
+
+    cpu, half, full = torch.device("cpu"), torch.bfloat16, torch.float32
+    assert choose_dtype("auto", full, cpu) == full
+    assert choose_dtype("auto", half, torch.device("cuda")) == half
+    assert choose_dtype("auto", half, cpu) in (half, full)  # by what the processor has
+    assert choose_dtype("bfloat16", full, cpu) == half
+    assert choose_dtype("float32", half, cpu) == full
