@@ -1,0 +1,107 @@
+"""Help for every command, inspect, demo and graft on the real small model, and errors without tracebacks."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jaspertc.cli import app
+from jaspertc.errors import InputError
+from jaspertc.samples import load_samples
+
+README = Path(__file__).parents[2] / "README.md"
+COMMANDS = [command.name for command in app.registered_commands]
+run = CliRunner().invoke
+
+
+def jaspertc(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "jaspertc", *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_and_a_line_in_the_readme(command: str) -> None:
+    result = run(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"jaspertc {command}" in README.read_text(encoding="utf-8")
+
+
+def test_the_readmes_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    similarity = names["model"].similarity(names["queries"], names["documents"])  # type: ignore[attr-defined]
+    assert similarity[0, 0] > similarity[0, 1]  # bread
+    assert similarity[1, 1] > similarity[1, 0]  # tides
+    assert capsys.readouterr().out
+
+
+def test_inspect(tmp_path: Path) -> None:
+    picture = tmp_path / "text.svg"
+    text = "one two three four five six seven eight nine ten 十一 十二"
+    result = run(app, ["inspect", text, "--threshold", "4", "--ratio", "0.5", "--svg", str(picture)])
+    assert result.exit_code == 0, result.output
+    length, target = map(int, re.findall(r"(\d+) tokens -> (\d+) compressed", result.output)[0])
+    assert target == int(4 + (length - 4) * 0.5)
+    assert "cosine to ratio 1" in result.output
+    assert picture.read_text(encoding="utf-8").startswith("<svg")
+    assert "@font-face" not in picture.read_text(encoding="utf-8")
+    whole = run(app, ["inspect", "a short text"])
+    assert "nothing is compressed" in whole.output
+
+
+def test_demo_shows_search_and_dial() -> None:
+    result = run(app, ["demo"])
+    assert result.exit_code == 0, result.output
+    right, asked = map(int, re.findall(r"first result right for (\d+) of (\d+)", result.output)[0])
+    assert asked == 96
+    assert right > asked / 2
+    tokens = [int(row.replace(",", "")) for row in re.findall(r"│ +[\d.]+ │ +([\d,]+) │", result.output)]
+    assert len(tokens) == 6
+    assert tokens == sorted(tokens, reverse=True)
+
+
+def test_graft_from_texts(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text(
+        "\n".join(row["text"].replace("\n", " ") for row in load_samples("passages")), encoding="utf-8"
+    )
+    out = tmp_path / "student"
+    options = ["--layers", "2", "--vocabulary", str(texts), "--dims", "64", "--prompt", "query=q: "]
+    result = run(app, ["graft", "mini", str(out), *options, "--weights", "int8"])
+    assert result.exit_code == 0, result.output
+    from jaspertc import Embedder
+
+    student = Embedder.load(out)
+    assert student.dims == 64
+    assert student.config.backbone.num_layers == 2
+    assert student.config.backbone.vocab_size < 25_000
+    assert student.config.compressor.mlp == "residual-swiglu"
+    assert student.prompts["query"] == "q: "
+    assert student.encode("一只猫 a cat", ratio=0.3).shape == (64,)
+    again = run(app, ["graft", "mini", str(out)])
+    assert isinstance(again.exception, Exception)
+    assert "already exists" in str(again.exception)
+    wrong = run(app, ["graft", "mini", str(tmp_path / "x"), "--prompt", "query"])
+    assert isinstance(wrong.exception, InputError)
+
+
+def test_mistakes_are_one_line_without_a_traceback() -> None:
+    result = jaspertc("inspect", "a text", "--model", "no/such/model")
+    assert result.returncode == 1
+    assert result.stderr.startswith("jaspertc: error: no model 'no/such/model'")
+    assert "Traceback" not in result.stderr
+    assert jaspertc("inspect", "x", "--ratio", "7").stderr.count("\n") == 1
+
+
+def test_help_is_quick_to_import() -> None:
+    """The heavy packages are imported by the commands, not before."""
+    code = (
+        "import jaspertc.cli, sys; print([m for m in ('torch', 'tokenizers', 'numpy') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
