@@ -145,7 +145,8 @@ class HeadConfig:
         _require(self.dims >= 0, f"head.dims is {self.dims}, it must be >= 0")
         object.__setattr__(self, "matryoshka", tuple(self.matryoshka))
         _require(
-            all(width > 0 for width in self.matryoshka) and list(self.matryoshka) == sorted(self.matryoshka),
+            all(type(width) is int and width > 0 for width in self.matryoshka)
+            and list(self.matryoshka) == sorted(set(self.matryoshka)),
             f"head.matryoshka is {self.matryoshka}, it must be ascending positive widths",
         )
 
@@ -163,6 +164,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _require_types(self)
         _require_choice("pooler", self.pooler, ("mean", "last", "first"))
+        _require(
+            max(self.head.matryoshka, default=0) <= self.embedding_dims,
+            f"head.matryoshka is {self.head.matryoshka}, no width may exceed {self.embedding_dims}",
+        )
 
     @property
     def embedding_dims(self) -> int:

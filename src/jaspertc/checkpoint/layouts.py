@@ -262,7 +262,7 @@ def _sentence_transformers_modules(folder: Path) -> _Modules:
     """Pooling, Dense head and normalisation from ``modules.json``, if there is one."""
     path = folder / "modules.json"
     if not path.is_file():
-        return _Modules()
+        return _Modules(max_length=_sentence_transformers_limit(folder))
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         kinds = [(str(entry["type"]).rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries]
@@ -295,6 +295,10 @@ def _sentence_transformers_limit(folder: Path) -> int | None:
         ("tokenizer_config.json", "model_max_length"),
     ):
         content = read_json(folder / name) if (folder / name).is_file() else {}
+        if name.startswith("sentence") and content.get("do_lower_case"):
+            raise CheckpointError(
+                f"{folder / name} sets do_lower_case, which is not supported; lower the texts"
+            )
         if (limit := _token_limit(content.get(key))) is not None:
             return limit
     return None

@@ -59,7 +59,7 @@ def save_checkpoint(
         "fallback_id": fallback_id,
     }
     ratio_keywords = ["compression_ratio", "length_threshold", "max_compressed"]
-    modules: list[dict[str, object]] = [
+    modules = [
         {
             "idx": 0,
             "name": "0",
@@ -68,9 +68,6 @@ def save_checkpoint(
             "kwargs": ratio_keywords,
         }
     ]
-    if config.normalize:
-        kind = "sentence_transformers.models.Normalize"
-        modules.append({"idx": 1, "name": "1", "path": "1_Normalize", "type": kind})
     files = {
         "config.json": {
             "architectures": ["JasperEncoder"],
@@ -91,9 +88,6 @@ def save_checkpoint(
             (aside / name).write_text(
                 json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
             )
-        if config.normalize:
-            (aside / "1_Normalize").mkdir()
-            (aside / "1_Normalize" / "config.json").write_text("{}\n", encoding="utf-8")
         if tokenizer_json is not None:
             (aside / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
         shutil.copyfile(Path(__file__).parent.parent / "templates" / MODULE_FILE, aside / MODULE_FILE)

@@ -12,11 +12,12 @@ from jaspertc.cli.graft import graft as graft_command
 from jaspertc.cli.index import index as index_command
 from jaspertc.cli.inspect import inspect as inspect_command
 from jaspertc.cli.search import search as search_command
+from jaspertc.cli.teach import teach as teach_command
 from jaspertc.errors import JasperError
 
 app = typer.Typer(
     name="jaspertc",
-    help="Jasper token-compression text embeddings: embed, search and graft, with the ratio as a dial.",
+    help="Jasper token-compression text embeddings: embed, search, graft, teach; the ratio is a dial.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,6 +27,7 @@ app.command(name="inspect")(inspect_command)
 app.command(name="index")(index_command)
 app.command(name="search")(search_command)
 app.command(name="graft")(graft_command)
+app.command(name="teach")(teach_command)
 app.command(name="demo")(demo_command)
 
 

@@ -54,7 +54,7 @@ def show_search(
     table.add_column("cosine", justify="right")
     table.add_column("right")
     by_id = {passage["id"]: passage for passage in passages}
-    step = len(crossing) // SHOWN
+    step = max(1, len(crossing) // SHOWN)
     for question, (found, score) in list(zip(crossing, best))[::step][:SHOWN]:
         excerpt = by_id[found]["text"].replace("\n", " ")
         table.add_row(

@@ -250,6 +250,7 @@ class Embedder:
         Raises:
             InputError: a row is empty, not integers, or has an id outside the vocabulary.
         """
+        inputs.check_iterable(rows)
         ids = [inputs.token_ids(index, row) for index, row in enumerate(rows)]
         if not ids:
             return self._no_vectors()
@@ -295,13 +296,13 @@ class Embedder:
         max_compressed: int | None = None,
     ) -> IntArray:
         """Compressed tokens of texts with these token counts, shape (N,) -> (N,), positions respected."""
-        limit = self._position_limit
-        return self.checkpoint.encoder.compressor.target_lengths(
+        wanted = self.checkpoint.encoder.compressor.target_lengths(
             lengths,
             ratio=self.default_ratio if ratio is None else ratio,
             threshold=self.default_threshold if threshold is None else threshold,
-            max_compressed=limit if max_compressed is None else min(max_compressed, limit),
+            max_compressed=max_compressed,
         )
+        return np.minimum(wanted, self._position_limit)
 
     def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
         """The text put before each text.
@@ -333,9 +334,9 @@ class Embedder:
         values = check_ratio(self.default_ratio if ratio is None else ratio)
         if values.ndim == 0:
             return values
-        if not isinstance(texts, Sequence):
-            raise InputError("one ratio per text needs a list of texts, not a stream")
-        return check_ratio(values, len(texts))
+        if isinstance(texts, Sequence):
+            return check_ratio(values, len(texts))
+        raise InputError("one ratio per text needs a list of texts, not a stream")
 
     def _fit(
         self, rows: list[IntArray], ratios: Any, options: EncodeOptions
@@ -361,17 +362,18 @@ class Embedder:
         """Tokens before compression at which a text is cut: one number, or one per text."""
         limit = self._position_limit
         keep = np.inf if options.max_length is not None or self.max_length is None else self.max_length
-        if not self._can_compress:
-            return min(keep, limit)
-        if options.long_texts == "compress":
+        if self._can_compress and options.long_texts == "compress":
             return keep
-        return np.minimum(keep, threshold + (limit - threshold) // ratios if threshold < limit else limit)
+        if not self._can_compress or threshold >= limit:
+            return min(keep, limit)
+        return np.minimum(keep, threshold + np.floor((limit - threshold) / ratios))
 
     def _warn_of_long_texts(self, cut: int, compressed: int, total: int) -> None:
-        limit = self.checkpoint.info.max_length
-        positions = f"{self._position_limit} positions"
-        kept = positions if limit is None else f"limit of {limit} tokens"
-        inputs.warn_of_long_texts(cut, total, f"{kept} and were cut")
+        limit, positions = self.checkpoint.info.max_length, f"{self._position_limit} positions"
+        named = limit is not None and (self._can_compress or limit < self._position_limit)
+        inputs.warn_of_long_texts(
+            cut, total, f"{f'limit of {limit} tokens' if named else positions} and were cut"
+        )
         inputs.warn_of_long_texts(compressed, total, f"{positions} and were compressed further")
 
     def _embed_rows(self, rows: Sequence[IntArray], targets: IntArray) -> FloatArray:

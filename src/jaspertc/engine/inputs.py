@@ -67,7 +67,7 @@ def is_integer(value: object) -> bool:
 def check_iterable(texts: object) -> None:
     """Raise InputError unless ``texts`` can be read as several strings."""
     if not isinstance(texts, Iterable) or isinstance(texts, (bytes, Mapping)):
-        raise InputError(f"texts is a {type(texts).__name__}, it must be a string or an iterable of strings")
+        raise InputError(f"texts is a {type(texts).__name__}, it must be a string or an iterable of texts")
 
 
 def token_ids(index: int, row: Sequence[int] | IntArray) -> IntArray:

@@ -65,6 +65,8 @@ def similarity(a: Vectors, b: Vectors) -> FloatArray:
         InputError: widths differ, or one side is binary and the other is not.
     """
     a, b = np.atleast_2d(a), np.atleast_2d(b)
+    if a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
+        raise InputError(f"cannot compare {a.dtype} with {b.dtype}; give arrays of vectors")
     if a.ndim > 2 or b.ndim > 2 or a.shape[1] != b.shape[1] or (a.dtype == np.uint8) != (b.dtype == np.uint8):
         raise InputError(
             f"cannot compare vectors of shape {a.shape} {a.dtype} with {b.shape} {b.dtype}; "

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sentence_transformers.models import Module
+import torch.nn.functional as F
+
+try:
+    from sentence_transformers.base.modules import Module
+except ImportError:  # before version 6
+    from sentence_transformers.models import Module
 
 from jaspertc.engine.embedder import Embedder
 from jaspertc.text.packing import PackedBatch, offsets_of
 
 
 class JasperEncoder(Module):  # type: ignore[misc]
-    """First module of the pipeline: texts to vectors before normalisation."""
+    """The whole pipeline: texts to vectors, of unit length if the model's are."""
 
     forward_kwargs = {"compression_ratio", "length_threshold", "max_compressed"}  # noqa: RUF012
     save_in_root = True
@@ -55,7 +60,9 @@ class JasperEncoder(Module):  # type: ignore[misc]
         targets = self.embedder.target_lengths(
             lengths, ratio=compression_ratio, threshold=length_threshold, max_compressed=max_compressed
         )
-        features["sentence_embedding"] = self.encoder(batch, targets)
+        vectors = self.encoder(batch, targets)
+        normalize = self.embedder.config.normalize
+        features["sentence_embedding"] = F.normalize(vectors, dim=-1) if normalize else vectors
         return features
 
     def get_sentence_embedding_dimension(self) -> int:

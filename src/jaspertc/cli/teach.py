@@ -1,0 +1,155 @@
+"""``jaspertc teach``: teachers' vectors of a recipe's texts, in a cache that survives any kill."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from jaspertc.recipe import Recipe
+    from jaspertc.teaching.fill import Job
+    from jaspertc.teaching.scoring import ScoreRow
+
+
+def teach(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, such as one of recipes/.")],
+    teacher: Annotated[str | None, typer.Option(metavar="NAME", help="Only this teacher.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compute nothing; check all shards against their checksums.")
+    ] = False,
+    score: Annotated[
+        bool,
+        typer.Option("--score", help="Score each teacher and the fused target on [validation] instead."),
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Forget damaged shards and compute their texts again.")
+    ] = False,
+) -> None:
+    """Keep teachers' vectors of the texts of a recipe.
+
+    Everything is checked before the first vector is computed. Finished shards are never computed again:
+    run the same command after an interruption, or after adding texts, and it goes on.
+    """
+    from jaspertc.errors import InputError
+    from jaspertc.recipe import read_recipe
+
+    if verify + score + repair > 1:
+        raise InputError("--verify, --score and --repair are given together; give one of them")
+    read = read_recipe(recipe)
+    if verify:
+        _verify(read, teacher)
+    elif score:
+        _score(read, teacher)
+    else:
+        _teach(read, teacher, repair)
+
+
+def _teach(recipe: "Recipe", name: str | None, repair: bool) -> None:
+    from jaspertc.teaching.fill import Teaching
+
+    with Teaching(recipe, name, repair=repair, say=_say) as teaching:
+        _run(teaching.jobs, recipe.cache.shard_rows)
+    _say(f"done: {recipe.cache.folder}")
+
+
+def _score(recipe: "Recipe", name: str | None) -> None:
+    from jaspertc.teaching.scoring import Scoring
+
+    with Scoring(recipe, name, say=_say) as scoring:
+        _run(scoring.jobs, recipe.cache.shard_rows)
+        rows = scoring.scores()
+    _print_scores(rows)
+
+
+def _verify(recipe: "Recipe", name: str | None) -> None:
+    """Check every shard, say what is wrong with each damaged one, and count texts without a vector."""
+    from jaspertc.teaching.files import CacheError
+    from jaspertc.teaching.fill import check_roles, choose_teachers
+    from jaspertc.teaching.texts import RecipeTexts
+    from jaspertc.teaching.verifying import verify_folder
+
+    teachers = choose_teachers(recipe, name)
+    check_roles(teachers, recipe.roles)
+    texts = RecipeTexts(recipe)
+    wrong: list[str] = []
+    for teacher in teachers:
+        for folder in dict.fromkeys(teacher.folder_of(role) for role in recipe.roles):
+            roles = [role for role in recipe.roles if teacher.folder_of(role) == folder]
+            report = verify_folder(recipe.cache.folder / folder, texts, roles)
+            typer.echo(f"{folder}: {report.summary}")
+            for line in report.problems:
+                typer.echo(f"  {line}", err=True)
+            wrong += report.problems
+    if wrong:
+        raise CacheError(f"{len(wrong)} problems in {recipe.cache.folder}, the first: {wrong[0]}")
+
+
+def _run(jobs: "Sequence[Job]", shard_rows: int) -> None:
+    import time
+
+    for job in jobs:
+        if not job.left:
+            _say(f"{job.name}: all {job.total} texts have vectors")
+            continue
+        started = time.monotonic()
+        with _progress(job) as advance:
+            job.run(shard_rows, advance)
+        seconds = time.monotonic() - started
+        rate = job.left / max(seconds, 1e-9)
+        before = f", {job.total - job.left} were done before" if job.left < job.total else ""
+        _say(f"{job.name}: {job.left} texts in {seconds:.1f} s ({rate:.4g} texts/s){before}")
+
+
+@contextmanager
+def _progress(job: "Job") -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, if that is a terminal, with speed and the time left."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    started, done = time.monotonic(), 0
+    # The time left is estimated from updates, and a block can take minutes.
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, speed_estimate_period=600
+    ) as bar:
+        task = bar.add_task(job.name, total=job.total, completed=job.total - job.left, speed="")
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            speed = done / max(time.monotonic() - started, 1e-9)
+            bar.update(task, advance=count, speed=f"{speed:.4g} texts/s")
+
+        yield advance
+
+
+def _print_scores(rows: "list[ScoreRow]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="scores x 100", caption="mean: of Spearman and nDCG@10")
+    table.add_column("")
+    table.add_column("dims", justify="right", no_wrap=True)
+    for name in rows[0].scores:
+        table.add_column(Text(name), justify="right")
+    table.add_column("mean", justify="right", no_wrap=True)
+    for row in rows:
+        scores = [f"{100 * score:.1f}" for score in (*row.scores.values(), row.mean)]
+        table.add_row(Text(row.name), str(row.dims), *scores)
+    Console().print(table)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

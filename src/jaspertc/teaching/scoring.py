@@ -1,0 +1,197 @@
+"""Scores of each teacher and of their fusion, before any training: the target caps the student.
+
+Shape legend: N texts, E width of a teacher's vectors.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jaspertc.errors import ConfigError
+from jaspertc.recipe import Recipe, TeacherRecipe
+from jaspertc.teachers.targets import fuse
+from jaspertc.teaching.adapters import Teacher
+from jaspertc.teaching.cache import CacheWriter, VectorCache
+from jaspertc.teaching.fill import Job, check_roles, choose_teachers, load_teachers, open_writer
+from jaspertc.teaching.keys import content_id, keys_of
+from jaspertc.teaching.manifest import MANIFEST, require_same
+from jaspertc.teaching.measures import cosines, retrieval_scores, spearman
+from jaspertc.teaching.targets import fit_fusion
+from jaspertc.teaching.texts import RecipeTexts, Text
+from jaspertc.teaching.validation import read_validation, texts_by_role
+
+# No teacher can be called so.
+FOLDER = "_validation"
+FUSED = "fused"
+
+FloatArray = npt.NDArray[np.float32]
+Lookup = Callable[[str, Sequence[str]], FloatArray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRow:
+    """Scores of one teacher, or of the fused target, by set and measure, in [-1, 1]."""
+
+    name: str
+    dims: int
+    scores: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        """Over sets: of Spearman's correlation and nDCG@10."""
+        found = [score for name, score in self.scores.items() if not name.endswith("recall@1")]
+        return float(np.mean(found))
+
+
+class Scoring:
+    """All that ``teach --score`` has to do, checked when made. Use as a context manager.
+
+    Only the validation texts, and the texts that reducers are fitted on, need vectors; those that the
+    teachers' caches lack are kept beside them, so that trying other reducers and weights takes seconds.
+
+    Raises:
+        ConfigError: recipe, files and teachers do not fit together.
+        CacheError: a cache is damaged, of another teacher, or in use.
+        JasperError: a file cannot be read or a teacher not be loaded.
+    """
+
+    def __init__(
+        self, recipe: Recipe, name: str | None = None, *, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        if recipe.validation is None:
+            raise ConfigError(
+                "the recipe has no [validation]; add one with [[validation.sts]] or retrieval files"
+            )
+        self.recipe = recipe
+        self.teachers = choose_teachers(recipe, name)
+        self.pairs, self.retrieval = read_validation(recipe.validation)
+        self._needed = texts_by_role(self.pairs, self.retrieval)
+        check_roles(self.teachers, [*recipe.roles, *self._needed])
+        say("reading the texts")
+        texts = RecipeTexts(recipe)
+        self._sample = texts.sample(recipe.fusion.fit_texts)
+        say(f"loading {len(self.teachers)} teachers")
+        self.loaded = load_teachers(recipe, self.teachers, len(texts))
+        self._stack = ExitStack()
+        self._folders: dict[Path, CacheWriter] = {}
+        try:
+            self._main = {teacher.name: self._sample_in_main(teacher) for teacher in self.teachers}
+            self.jobs = [job for teacher in self.teachers for job in self._jobs(teacher)]
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> "Scoring":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def scores(self) -> list[ScoreRow]:
+        """A row for each teacher, and one for their fusion; all jobs must have run."""
+        lookups = {teacher.name: self._lookup(teacher) for teacher in self.teachers}
+        parts = [fit_fusion(teacher, self._sample_vectors(teacher)) for teacher in self.teachers]
+
+        def fused(role: str, texts: Sequence[str]) -> FloatArray:
+            return fuse(parts, [lookup(role, texts) for lookup in lookups.values()])
+
+        return [self._row(name, lookup) for name, lookup in [*lookups.items(), (FUSED, fused)]]
+
+    def _row(self, name: str, lookup: Lookup) -> ScoreRow:
+        scores: dict[str, float] = {}
+        width = 0
+        for pair in self.pairs:
+            first, second = lookup(pair.role, pair.first), lookup(pair.role, pair.second)
+            scores[f"{pair.name} Spearman"] = spearman(cosines(first, second), pair.scores)
+            width = first.shape[1]
+        for item in self.retrieval:
+            queries = lookup(item.query_role, item.queries)
+            documents = lookup(item.document_role, item.documents)
+            recall, gain = retrieval_scores(queries, documents, item.relevant)
+            scores |= {f"{item.name} recall@1": recall, f"{item.name} nDCG@10": gain}
+            width = queries.shape[1]
+        return ScoreRow(name=name, dims=width, scores=scores)
+
+    def _folder(self, teacher: TeacherRecipe, role: str) -> Path:
+        return self.recipe.cache.folder / FOLDER / teacher.folder_of(role)
+
+    def _lookup(self, teacher: TeacherRecipe) -> Lookup:
+        caches = {
+            role: VectorCache(self._folder(teacher, role), verify=False)
+            for role in {*self._needed, *self.recipe.roles}
+            if self._folder(teacher, role) in self._folders
+        }
+
+        def vectors(role: str, texts: Sequence[str]) -> FloatArray:
+            return caches[role].vectors([content_id(text) for text in texts]).astype(np.float32)
+
+        return vectors
+
+    def _sample_vectors(self, teacher: TeacherRecipe) -> FloatArray:
+        main = self._main[teacher.name]
+        if main is not None:
+            found = [main[role].vectors([text.id for text in texts]) for role, texts in self._sample.items()]
+        else:
+            lookup = self._lookup(teacher)
+            found = [lookup(role, [text.text for text in texts]) for role, texts in self._sample.items()]
+        return np.concatenate(found).astype(np.float32)
+
+    def _sample_in_main(self, teacher: TeacherRecipe) -> dict[str, VectorCache] | None:
+        """The teacher's own caches by role, if they have the texts to fit on."""
+        caches: dict[str, VectorCache] = {}
+        for role, texts in self._sample.items():
+            folder = self.recipe.cache.folder / teacher.folder_of(role)
+            if not (folder / MANIFEST).exists():
+                return None
+            caches[role] = VectorCache(folder)
+            wanted = self._identity(teacher, role)
+            require_same(folder, caches[role].identity, wanted)
+            keys = keys_of([text.id for text in texts], [text.text for text in texts])
+            if not caches[role].covers(keys).all():
+                return None
+        return caches
+
+    def _identity(self, teacher: TeacherRecipe, role: str) -> dict[str, object]:
+        loaded = self.loaded[teacher.name]
+        writer = open_writer(Path(), loaded, teacher.prompt_of(role))
+        return dict(writer.manifest.identity)
+
+    def _jobs(self, teacher: TeacherRecipe) -> Iterator[Job]:
+        """One for each of the teacher's prompts: several roles may share one."""
+        by_folder: dict[Path, dict[str, Text]] = {}
+        prompts: dict[Path, str] = {}
+        roles = dict.fromkeys([*self._needed, *(self._sample if self._main[teacher.name] is None else ())])
+        for role in roles:
+            folder = self._folder(teacher, role)
+            prompts[folder] = teacher.prompt_of(role)
+            texts = list(self._needed.get(role, ()))
+            if self._main[teacher.name] is None:
+                texts += [text.text for text in self._sample.get(role, ())]
+            found = by_folder.setdefault(folder, {})
+            found.update({content_id(text): Text(content_id(text), text) for text in texts})
+        for folder, wanted in by_folder.items():
+            yield self._job(
+                teacher, self.loaded[teacher.name], folder, prompts[folder], list(wanted.values())
+            )
+
+    def _job(
+        self, teacher: TeacherRecipe, loaded: Teacher, folder: Path, prompt: str, texts: list[Text]
+    ) -> Job:
+        writer = self._stack.enter_context(open_writer(folder, loaded, prompt))
+        self._folders[folder] = writer
+        keys = keys_of([text.id for text in texts], [text.text for text in texts])
+        missing = [text for text, there in zip(texts, writer.cache.covers(keys)) if not there]
+        return Job(
+            name=f"{folder.name} (validation)",
+            teacher=loaded,
+            prompt=prompt,
+            writer=writer,
+            total=len(texts),
+            left=len(missing),
+            texts=partial(list, missing),
+        )

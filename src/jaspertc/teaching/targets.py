@@ -1,0 +1,133 @@
+"""The target of each text: all teachers' cached vectors, fused as the recipe says.
+
+Shape legend: N texts, S texts that reducers are fitted on, E width of a teacher's vectors, R of the target.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jaspertc.errors import ConfigError
+from jaspertc.recipe import Recipe, TeacherRecipe
+from jaspertc.teachers.targets import PCA, Fusion, Reducer, fuse
+from jaspertc.teaching.cache import VectorCache
+from jaspertc.teaching.files import CacheError
+from jaspertc.teaching.texts import RecipeTexts
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def check_widths(teacher: TeacherRecipe, dims: int, fit_texts: int) -> int:
+    """The width of a teacher's part in the target, before any vector is there.
+
+    Args:
+        dims: E.
+        fit_texts: S.
+
+    Raises:
+        ConfigError: a reducer asks for more than there is; teacher and reducer are named.
+    """
+    width = dims
+    for index, reducer in enumerate(teacher.build_reducers()):
+        try:
+            width = _width(reducer, width, fit_texts)
+        except ConfigError as error:
+            raise ConfigError(f"teacher {teacher.name!r}, reducers[{index}]: {error}") from error
+    return width
+
+
+def _width(reducer: Reducer, width: int, fit_texts: int) -> int:
+    if isinstance(reducer, PCA):
+        if not 1 <= reducer.m <= min(width, fit_texts):
+            raise ConfigError(
+                f"pca: m is {reducer.m}, it must be 1 to {min(width, fit_texts)} (the teacher gives {width} "
+                f"dimensions, and it is fitted on {fit_texts} texts: see [fusion] fit_texts)"
+            )
+        return reducer.m
+    return int(reducer.fit(np.ones((1, width), np.float32))(np.zeros((1, width), np.float32)).shape[1])
+
+
+def require_all(cache: VectorCache, texts: RecipeTexts, role: str) -> None:
+    """Raise CacheError, with an id, unless all texts of a role have a vector and are unchanged."""
+    missing = np.flatnonzero(~cache.covers(texts.keys(role)))
+    if len(missing):
+        first = next(islice(texts.read(role), int(missing[0]), None))
+        raise CacheError(
+            f"{cache.folder} has no vector of text {first.id!r} ({len(missing)} texts have none); "
+            "run `jaspertc teach RECIPE`, or take the text out of [texts]"
+        )
+
+
+def fit_fusion(teacher: TeacherRecipe, sample: FloatArray) -> Fusion:
+    """A teacher's part, fitted on S of its vectors, shape (S, E)."""
+    return Fusion(teacher.build_reducers(), teacher.weight).fit(sample)
+
+
+class Targets:
+    """Targets of texts by id, from the caches of all teachers of a recipe.
+
+    Reducers are fitted on the same texts each time, so that every process and run has the same targets.
+
+    Args:
+        recipe: names teachers, reducers, weights and cache.
+        texts: the recipe's texts, if they were read already.
+        verify: compare the checksums of all shards.
+
+    Raises:
+        CacheError: a cache is missing or damaged, or a text of the recipe has no vector there.
+    """
+
+    def __init__(self, recipe: Recipe, texts: RecipeTexts | None = None, *, verify: bool = True) -> None:
+        self.recipe = recipe
+        self._caches: dict[Path, VectorCache] = {}
+        for teacher in recipe.teachers:
+            for role in recipe.roles:
+                folder = recipe.cache.folder / teacher.folder_of(role)
+                if folder not in self._caches:
+                    self._caches[folder] = VectorCache(folder, verify=verify)
+        found = RecipeTexts(recipe) if texts is None else texts
+        for teacher in recipe.teachers:
+            for role in recipe.roles:
+                require_all(self._caches[recipe.cache.folder / teacher.folder_of(role)], found, role)
+        sample = {
+            role: [text.id for text in chosen]
+            for role, chosen in found.sample(recipe.fusion.fit_texts).items()
+        }
+        self.parts = [
+            fit_fusion(teacher, self._teacher_vectors(teacher, sample)) for teacher in recipe.teachers
+        ]
+
+    def vectors(self, ids: Sequence[str], role: str = "document") -> FloatArray:
+        """Unit targets of texts of one role, in the order given: N ids -> (N, R), float32.
+
+        Raises:
+            CacheError: a text has no vector of some teacher; both are named.
+            ConfigError: the role is not one of the recipe's texts.
+        """
+        if role not in self.recipe.roles:
+            raise ConfigError(f"role is {role!r}, the texts have {', '.join(self.recipe.roles)}")
+        sides = [self._teacher_vectors(teacher, {role: ids}) for teacher in self.recipe.teachers]
+        return fuse(self.parts, sides)
+
+    @property
+    def dims(self) -> int:
+        """R, the width of the targets."""
+        widths = [
+            check_widths(
+                teacher,
+                self._caches[self.recipe.cache.folder / teacher.folder_of(self.recipe.roles[0])].dims,
+                self.recipe.fusion.fit_texts,
+            )
+            for teacher in self.recipe.teachers
+        ]
+        return sum(widths)
+
+    def _teacher_vectors(self, teacher: TeacherRecipe, ids: Mapping[str, Sequence[str]]) -> FloatArray:
+        parts = [
+            self._caches[self.recipe.cache.folder / teacher.folder_of(role)].vectors(names)
+            for role, names in ids.items()
+        ]
+        return np.concatenate(parts).astype(np.float32)

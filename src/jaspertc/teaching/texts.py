@@ -1,0 +1,148 @@
+"""The texts of a recipe: checked in one pass, then read again, file by file, in constant memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from jaspertc.corpus.read import read_texts
+from jaspertc.errors import ConfigError
+from jaspertc.recipe import Recipe, TextFile
+from jaspertc.teaching.keys import BoolArray, KeyArray, content_id, keys_of
+
+BLOCK = 4096
+
+
+class Text(NamedTuple):
+    """An id, unique in the recipe, and its text."""
+
+    id: str
+    text: str
+
+
+def read_file(file: TextFile) -> Iterator[Text]:
+    """The texts of one file of a recipe, in order; a text without id gets a hash of its content."""
+    for row in islice(read_texts(file.path, file.text_field, file.id_field), file.limit):
+        yield Text(file.id_prefix + (content_id(row.text) if row.id is None else str(row.id)), row.text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileTexts:
+    """A file and the keys of its texts, shape (N, 3); ``repeats`` marks those that came before."""
+
+    file: TextFile
+    keys: KeyArray
+    repeats: BoolArray
+
+
+class RecipeTexts:
+    """All texts of a recipe, read once: 24 bytes of memory a text.
+
+    Raises:
+        ConfigError: a file has no texts, a text is blank, or two texts have one id; file and id are named.
+        DataFileError: a file cannot be read.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        files = recipe.texts.files
+        tables = [_keys_of_file(index, file) for index, file in enumerate(files)]
+        repeats = _repeats(files, tables)
+        parts = np.split(repeats, np.cumsum([len(table) for table in tables])[:-1])
+        self.files = [
+            FileTexts(file=file, keys=keys, repeats=part) for file, keys, part in zip(files, tables, parts)
+        ]
+
+    def __len__(self) -> int:
+        return sum(int((~item.repeats).sum()) for item in self.files)
+
+    def keys(self, role: str | None = None) -> KeyArray:
+        """Keys of the texts of a role, or of all, without repeats."""
+        found = [item.keys[~item.repeats] for item in self.files if role in (None, item.file.role)]
+        return np.concatenate([np.zeros((0, 3), "<u8"), *found])
+
+    def read(self, role: str) -> Iterator[Text]:
+        """The texts of a role, without repeats, in the order of ``keys(role)``.
+
+        Raises:
+            ConfigError: a file has become shorter since.
+        """
+        for item in self.files:
+            if item.file.role == role:
+                count = 0
+                for text, repeated in zip(read_file(item.file), item.repeats):
+                    count += 1
+                    if not repeated:
+                        yield text
+                if count < len(item.keys):
+                    raise ConfigError(
+                        f"{item.file.path} was changed while it was read; run the command again"
+                    )
+
+    def sample(self, count: int) -> dict[str, list[Text]]:
+        """At most ``count`` texts, by role: the same ones each time, those with the smallest hashes."""
+        keys = self.keys()
+        count = min(count, len(keys))
+        limit = np.partition(keys[:, 0], count - 1)[count - 1]
+        chosen: dict[str, list[Text]] = {}
+        for item in self.files:
+            wanted = (item.keys[:, 0] <= limit) & ~item.repeats
+            for text, take in zip(read_file(item.file), wanted):
+                if take:
+                    chosen.setdefault(item.file.role, []).append(text)
+        return chosen
+
+
+def _keys_of_file(index: int, file: TextFile) -> KeyArray:
+    where = f"texts.files[{index}] ({file.path})"
+    tables = [np.zeros((0, 3), "<u8")]
+    rows = read_file(file)
+    while block := list(islice(rows, BLOCK)):
+        for text in block:
+            if not text.text.strip():
+                raise ConfigError(f"{where}: the text of id {text.id!r} is empty; remove it from the file")
+        tables.append(keys_of([text.id for text in block], [text.text for text in block]))
+    keys = np.concatenate(tables)
+    if not len(keys):
+        raise ConfigError(f"{where} holds no texts; give another path, or remove the file from the recipe")
+    return keys
+
+
+def _repeats(files: tuple[TextFile, ...], tables: list[KeyArray]) -> BoolArray:
+    """Marks later copies of texts without ids, which have the same id only because they are the same."""
+    keys = np.concatenate(tables)
+    repeats = np.zeros(len(keys), np.bool_)
+    order = np.lexsort((np.arange(len(keys)), keys[:, 1], keys[:, 0]))
+    same = np.flatnonzero((keys[order[1:], :2] == keys[order[:-1], :2]).all(axis=1))
+    if not len(same):
+        return repeats
+    first, second = order[same], order[same + 1]
+    starts = np.cumsum([0, *(len(table) for table in tables)])
+    owners = np.repeat(np.arange(len(files)), [len(table) for table in tables])
+    without_ids = np.array([_has_no_ids(file) for file in files])
+    roles = np.unique([file.role for file in files], return_inverse=True)[1]
+    allowed = without_ids[owners[first]] & without_ids[owners[second]]
+    allowed &= roles[owners[first]] == roles[owners[second]]
+    wrong = np.flatnonzero(~allowed)
+    if len(wrong):
+        pair = wrong[np.argmin(first[wrong])]
+        rows = (int(first[pair]), int(second[pair]))
+        raise _same_id(files, [(int(owners[row]), row - int(starts[owners[row]])) for row in rows])
+    repeats[second] = True
+    return repeats
+
+
+def _has_no_ids(file: TextFile) -> bool:
+    """A file gives every text an id, or none."""
+    return next(read_texts(file.path, file.text_field, file.id_field)).id is None
+
+
+def _same_id(files: tuple[TextFile, ...], places: list[tuple[int, int]]) -> ConfigError:
+    index, row = places[0]
+    name = next(islice(read_file(files[index]), row, None)).id
+    found = [f"text {row + 1} of texts.files[{index}] ({files[index].path})" for index, row in places]
+    return ConfigError(
+        f"id {name!r} is used twice, by {found[0]} and {found[1]}; give each text an id of its own, or the "
+        "files different id_prefix"
+    )

