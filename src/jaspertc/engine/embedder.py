@@ -330,13 +330,11 @@ class Embedder:
             return {**options, "prompt_name": name}
         return {**options, "prompt": ""}
 
-    def _ratios(self, ratio: Ratio | None, texts: object) -> Any:
+    def _ratios(self, ratio: Ratio | None, texts: Any) -> Any:
         values = check_ratio(self.default_ratio if ratio is None else ratio)
-        if values.ndim == 0:
-            return values
-        if isinstance(texts, Sequence):
-            return check_ratio(values, len(texts))
-        raise InputError("one ratio per text needs a list of texts, not a stream")
+        if values.ndim and not isinstance(texts, Sequence):
+            raise InputError("one ratio per text needs a list of texts, not a stream")
+        return check_ratio(values, len(texts)) if values.ndim else values
 
     def _fit(
         self, rows: list[IntArray], ratios: Any, options: EncodeOptions
