@@ -18,6 +18,7 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from jaspertc.corpus.aside import sync_folder, written_aside
 from jaspertc.corpus.formats import Block, check_output, write_output
 from jaspertc.corpus.read import Id
 from jaspertc.errors import DataFileError
@@ -138,7 +139,7 @@ class BlockStore:
         assert len(vectors)
         assert ids is None or len(ids) == len(vectors)
         name = f"block-{len(self._names):09d}-{len(vectors)}.npz"
-        with self._writing(), _aside(self.folder / name) as file:
+        with self._writing(), written_aside(self.folder / name) as file:
             _save_block(file, Block(vectors, None if ids is None else list(ids)))
         self._names.append(name)
         self.rows += len(vectors)
@@ -155,7 +156,7 @@ class BlockStore:
         if not self.finished:
             assembled = self.folder / ASSEMBLED
             with self._writing():
-                with _aside(assembled) as file:
+                with written_aside(assembled) as file:
                     write_output(file, self.output, self._read, range(self.blocks), self.rows, no_vectors)
                 # Recorded before the rename: killed after it, the next run finds the output to be its own.
                 status = assembled.stat()
@@ -163,7 +164,7 @@ class BlockStore:
                 self.state["finished"] = finished
                 self._write_state()
                 os.replace(assembled, self.output)
-                _sync_folder(self.output.parent)
+                sync_folder(self.output.parent)
         self.finished = True
         self._remove_folder()
 
@@ -178,7 +179,7 @@ class BlockStore:
             raise DataFileError(f"{path} is damaged ({error}); run with --no-resume to start over") from error
 
     def _write_state(self) -> None:
-        with self._writing(), _aside(self.folder / STATE) as file:
+        with self._writing(), written_aside(self.folder / STATE) as file:
             file.write(json.dumps(self.state, indent=1).encode())
 
     def _clear(self) -> None:
@@ -308,30 +309,3 @@ def _rows_of(name: str) -> int:
 def _save_block(file: IO[bytes], block: Block) -> None:
     ids = np.frombuffer(json.dumps(block.ids).encode(), np.uint8)
     np.savez(file, vectors=block.vectors, ids=ids)
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[IO[bytes]]:
-    """A file that becomes ``path`` when all of it is on disk."""
-    aside = path.with_name(f"{path.name}.tmp")
-    try:
-        with aside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is on disk only when its folder is."""
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,15 +1,15 @@
 """Files that appear whole or not at all, and one writer a folder."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from jaspertc.corpus import aside
 from jaspertc.errors import JasperError
 
-LOCK, ASIDE = "lock", ".tmp"
+LOCK, ASIDE = "lock", aside.ASIDE
 
 
 class CacheError(JasperError):
@@ -23,31 +23,14 @@ def written_aside(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         CacheError: it could not be written; the disk is full, for example.
     """
-    aside = path.with_name(path.name + ASIDE)
     try:
-        with aside.open("wb") as file:
+        with aside.written_aside(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-        sync_folder(path.parent)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise CacheError(
             f"{path} could not be written ({error.strerror or error}); make room or allow writing there, "
             "then run the same command again: finished shards are kept"
         ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """A rename is on disk only when its folder is."""
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sha256_of(path: Path) -> str:

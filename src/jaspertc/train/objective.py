@@ -63,11 +63,6 @@ class Objective:
         """Whether texts must come as queries with documents."""
         return bool(self.contrastive or self.soft)
 
-    @property
-    def separable(self) -> bool:
-        """Whether the loss of a batch is the mean of its texts' losses."""
-        return not any(getattr(self, name) for name in _WEIGHTS if name != "cosine")
-
     def __call__(
         self, student: Tensor, teacher: Tensor, *, queries: int, negatives: int, seed: int
     ) -> dict[str, Tensor]:
