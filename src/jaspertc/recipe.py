@@ -6,18 +6,17 @@ A new section is a dataclass whose annotations say what a key may be, and a fiel
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jaspertc.errors import ConfigError
 from jaspertc.recipe_reader import FOLDER_OR_NAME, Between, Reader
+from jaspertc.recipe_stages import Count, Mining, StageConfig, Student, Training, check_part
 from jaspertc.teachers.targets import Reducer, build_reducer
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
-
-Count = Annotated[int, Between(1)]
 Model = Annotated[str, FOLDER_OR_NAME]
 
 
@@ -32,7 +31,10 @@ class TextFile:
             by a hash of their content, and exact repeats among them count once.
         id_prefix: put before each id, to tell apart files that share ids.
         role: which of a teacher's ``prompts`` these texts get.
-        limit: only the first so many texts.
+        part: only texts whose id (where there is none: content) hashes into this part of [0, 1), such as
+            ``[0.0, 0.25]`` for a quarter of them. Whether a text is in depends on nothing else, so
+            ``[0.0, 0.5]`` holds that quarter, and ``[0.25, 0.5]`` has nothing in common with it.
+        limit: only the first so many of these texts.
     """
 
     path: Path
@@ -40,14 +42,74 @@ class TextFile:
     id_field: str | None = None
     id_prefix: str = ""
     role: str = "document"
+    part: tuple[Annotated[float, Between(0, 1)], ...] = (0.0, 1.0)
     limit: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_part(self.part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairTexts:
+    """A file of queries, each with a text that answers it. Both sides are texts like any other.
+
+    The texts' ids are ``q:ID`` and ``p:ID`` with the row's id, after ``id_prefix``; without ids they
+    are addressed by content, as in ``TextFile``.
+
+    Args:
+        query_role: which of a teacher's ``prompts`` queries get.
+        positive_role: likewise for what answers them.
+    """
+
+    path: Path
+    query_field: str = "query"
+    positive_field: str = "positive"
+    id_field: str | None = None
+    id_prefix: str = ""
+    query_role: str = "query"
+    positive_role: str = "document"
+    part: tuple[Annotated[float, Between(0, 1)], ...] = (0.0, 1.0)
+    limit: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_part(self.part)
+
+    @property
+    def sides(self) -> tuple[TextFile, TextFile]:
+        """Queries and positives, in the same order."""
+        query = TextFile(
+            path=self.path,
+            text_field=self.query_field,
+            id_field=self.id_field,
+            id_prefix=self.id_prefix + "q:",
+            role=self.query_role,
+            part=self.part,
+            limit=self.limit,
+        )
+        positive = replace(
+            query,
+            text_field=self.positive_field,
+            id_prefix=self.id_prefix + "p:",
+            role=self.positive_role,
+        )
+        return query, positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """The texts that teachers embed, in order."""
+    """The texts that teachers embed, in order: ``files``, then both sides of ``pairs``."""
 
-    files: tuple[TextFile, ...]
+    files: tuple[TextFile, ...] = ()
+    pairs: tuple[PairTexts, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.all_files:
+            raise ConfigError("it names no files; add [[texts.files]] tables, each with a path")
+
+    @property
+    def all_files(self) -> tuple[TextFile, ...]:
+        """Each file and each side of a file of pairs."""
+        return (*self.files, *(side for pair in self.pairs for side in pair.sides))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,14 +322,19 @@ class Recipe:
     cache: Cache
     fusion: FusionRecipe = field(default_factory=FusionRecipe)
     validation: Validation | None = None
+    mining: Mining | None = None
+    student: Student | None = None
+    training: Training | None = None
+    stages: tuple[StageConfig, ...] = ()
 
     def __post_init__(self) -> None:
         _require_distinct("teachers", [teacher.name for teacher in self.teachers])
+        _require_distinct("stages", [stage.name for stage in self.stages])
 
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles of the texts, in order of appearance."""
-        return tuple(dict.fromkeys(file.role for file in self.texts.files))
+        return tuple(dict.fromkeys(file.role for file in self.texts.all_files))
 
 
 def read_recipe(path: str | Path) -> Recipe:

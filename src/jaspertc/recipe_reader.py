@@ -65,7 +65,9 @@ class Reader:
 
     def _value(self, hint: Any, value: Any, key: str) -> Any:
         if get_origin(hint) in (Union, types.UnionType):
-            hint = next(item for item in get_args(hint) if item is not type(None))
+            choices = [item for item in get_args(hint) if item is not type(None)]
+            fitting = [item for item in choices if isinstance(item, type) and type(value) is item]
+            hint = (fitting or choices)[0]
         origin, arguments = get_origin(hint), get_args(hint)
         if origin is Annotated:
             plain_value = self._value(arguments[0], value, key)

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.model.encoder import Encoder
+from jaspertc.recipe_stages import Objective, StageConfig, Unfreeze
 from jaspertc.text.packing import pack
-from jaspertc.train.loop import StageConfig, run_stage
-from jaspertc.train.objective import Objective
+from jaspertc.train.loop import run_stage
+from jaspertc.train.objective import weighted_losses
 from jaspertc.train.saving import average_weights, load_state, saved_states
 from jaspertc.train.step import StepBatch, accumulate_gradients
 
@@ -76,7 +77,7 @@ def test_equal_to_plain_autograd_however_it_is_cut(name: str) -> None:
     lengths = np.array([len(row) for row in batch.rows])
     targets = encoder.compressor.target_lengths(lengths, ratio=0.5, threshold=10, max_compressed=None)
     vectors = F.normalize(encoder(pack(batch.rows), targets), dim=-1)
-    losses = objective(vectors, torch.from_numpy(batch.teacher), queries=4, negatives=2, seed=3)
+    losses = weighted_losses(objective, vectors, torch.from_numpy(batch.teacher), queries=4, negatives=2, seed=3)
     sum(losses.values()).backward()
     expected = {name: parameter.grad for name, parameter in encoder.named_parameters()}
     for budget in (10_000, 60, 1):
@@ -209,7 +210,7 @@ def test_freezing_and_staged_unfreezing(tmp_path: Path) -> None:
         now = encoder.state_dict()
         seen[report.step] = {name for name in now if not torch.equal(now[name], before[name])}  # type: ignore[attr-defined]
 
-    config = stage(steps=4, trainable=("^head",), unfreeze=((2, r"layer\.1\."),))
+    config = stage(steps=4, trainable=("^head",), unfreeze=(Unfreeze(step=2, parameters=r"layer\.1\."),))
     run_stage(encoder, config, batch_at, tmp_path, on_step=look)
     assert seen[1] == {"head.linear.weight", "head.linear.bias"}
     assert any("layer.1." in name for name in seen[3])

@@ -6,12 +6,19 @@ import warnings
 
 import typer
 
+from jaspertc.cli.clean import clean as clean_command
 from jaspertc.cli.demo import demo as demo_command
+from jaspertc.cli.distil import distil as distil_command
 from jaspertc.cli.embed import embed as embed_command
+from jaspertc.cli.evaluate import evaluate as evaluate_command
 from jaspertc.cli.graft import graft as graft_command
 from jaspertc.cli.index import index as index_command
 from jaspertc.cli.inspect import inspect as inspect_command
+from jaspertc.cli.lengths import lengths as lengths_command
+from jaspertc.cli.mine import mine as mine_command
+from jaspertc.cli.report import report as report_command
 from jaspertc.cli.search import search as search_command
+from jaspertc.cli.serve import serve as serve_command
 from jaspertc.cli.teach import teach as teach_command
 from jaspertc.errors import JasperError
 
@@ -26,8 +33,15 @@ app.command(name="embed")(embed_command)
 app.command(name="inspect")(inspect_command)
 app.command(name="index")(index_command)
 app.command(name="search")(search_command)
+app.command(name="serve")(serve_command)
 app.command(name="graft")(graft_command)
+app.command(name="clean")(clean_command)
+app.command(name="lengths")(lengths_command)
 app.command(name="teach")(teach_command)
+app.command(name="mine")(mine_command)
+app.command(name="distil")(distil_command)
+app.command(name="evaluate")(evaluate_command)
+app.command(name="report")(report_command)
 app.command(name="demo")(demo_command)
 
 

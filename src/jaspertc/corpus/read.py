@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
+from jaspertc.corpus.folders import files_of, identity_of, read_folder
 from jaspertc.errors import DataFileError, MissingExtraError
 
 Id = str | int
 STDIN = "-"
+FOLDER = "/"
 DEFAULT_ID_FIELD = "id"
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
 BLOCK_CHARACTERS = 4_000_000
@@ -34,9 +36,10 @@ def read_texts(path: str | Path, text_field: str = "text", id_field: str | None 
     - ``-`` (standard input) and ``.txt``: one text a line, without ids; a blank line is an empty text.
     - ``.jsonl``, ``.jsonl.gz``: one JSON object a line; blank lines are left out.
     - ``.parquet``: one text a row.
+    - a folder: one text a ``.txt`` file in it, at any depth; the id is its path without the ending.
 
     Args:
-        path: ``-``, or a UTF-8 file with one of the endings above.
+        path: ``-``, a folder, or a UTF-8 file with one of the endings above.
         text_field: JSON field or parquet column with the text.
         id_field: JSON field or parquet column with the id, a string or an integer, which every text must
             have. ``None`` stands for ``id``, which either every text must have or none.
@@ -47,19 +50,31 @@ def read_texts(path: str | Path, text_field: str = "text", id_field: str | None 
             message names file, line (or row) and field.
         MissingExtraError: the file is parquet and pyarrow is not installed.
     """
-    if kind_of(path) == ".parquet":
+    return (row for row, _ in read_rows(path, text_field, id_field))
+
+
+def read_rows(
+    path: str | Path, text_field: str = "text", id_field: str | None = None
+) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """As ``read_texts``, each with the whole JSON object it is from, or {} for other kinds of file."""
+    kind = kind_of(path)
+    if kind in (".jsonl", ".jsonl.gz"):
+        return _json_rows(path, text_field, id_field)
+    if kind == ".parquet":
         file, columns = _open_parquet(Path(path), text_field, id_field)
-        return _parquet_rows(Path(path), file, columns, required=id_field is not None)
-    if kind_of(path) in (STDIN, ".txt"):
-        return (Row(None, line) for _, line in _lines(path))
-    return _json_rows(path, text_field, id_field)
+        rows = _parquet_rows(Path(path), file, columns, required=id_field is not None)
+    elif kind == FOLDER:
+        rows = (Row(name, text) for name, text in read_folder(Path(path)))
+    else:
+        rows = (Row(None, line) for _, line in _lines(path))
+    return ((row, {}) for row in rows)
 
 
 def kind_of(path: str | Path) -> str:
-    """``-`` or the one of ``SUFFIXES`` that ``path`` ends in.
+    """``-``, ``/`` for a folder, or the one of ``SUFFIXES`` that ``path`` ends in.
 
     Raises:
-        DataFileError: there is no such file, it is a folder, or of another kind.
+        DataFileError: there is no such file, or it is of another kind.
     """
     if str(path) == STDIN:
         return STDIN
@@ -67,7 +82,7 @@ def kind_of(path: str | Path) -> str:
     if not path.exists():
         raise DataFileError(f"{path} does not exist; give a file, or - for standard input")
     if path.is_dir():
-        raise DataFileError(f"{path} is a folder; give a file of it")
+        return FOLDER
     kind = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if kind is None:
         raise DataFileError(
@@ -86,6 +101,8 @@ def count_rows(path: str | Path) -> int | None:
     kind = kind_of(path)
     if kind == STDIN:
         return None
+    if kind == FOLDER:
+        return len(files_of(Path(path)))
     if kind == ".parquet":
         with _reading(path):
             return int(_parquet().ParquetFile(path).metadata.num_rows)
@@ -99,6 +116,8 @@ def source_identity(path: str | Path) -> dict[str, str | int]:
     Raises:
         DataFileError: the file cannot be read.
     """
+    if Path(path).is_dir():
+        return identity_of(Path(path))
     with _reading(path), Path(path).open("rb") as file:
         status = Path(path).stat()
         start = hashlib.sha256(file.read(MEBIBYTE)).hexdigest()
@@ -170,9 +189,25 @@ def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
             yield number, line.removesuffix("\n").removesuffix("\r")
 
 
-def _json_rows(path: str | Path, text_field: str, id_field: str | None) -> Iterator[Row]:
+def _json_rows(
+    path: str | Path, text_field: str, id_field: str | None
+) -> Iterator[tuple[Row, dict[str, Any]]]:
     with_id = None if id_field is None else True
     id_field = id_field or DEFAULT_ID_FIELD
+    for where, row in read_objects(path):
+        if text_field not in row:
+            raise DataFileError(f"{where}: {_no_field(text_field, row, '--text-field')}")
+        if with_id is None:
+            with_id = row.get(id_field) is not None
+        yield _checked(where, text_field, row[text_field], id_field, row.get(id_field), with_id), row
+
+
+def read_objects(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The JSON objects of a .jsonl or .jsonl.gz file, each with the name of its line, such as "F, line 3".
+
+    Raises:
+        DataFileError: while reading: the file is missing, broken, or a line holds no JSON object.
+    """
     for number, line in _lines(path):
         if not line.strip():
             continue
@@ -183,11 +218,7 @@ def _json_rows(path: str | Path, text_field: str, id_field: str | None) -> Itera
             raise DataFileError(f"{where}: not JSON: {error}") from error
         if not isinstance(row, dict):
             raise DataFileError(f"{where}: a {type(row).__name__}, it must be a JSON object")
-        if text_field not in row:
-            raise DataFileError(f"{where}: {_no_field(text_field, row, '--text-field')}")
-        if with_id is None:
-            with_id = row.get(id_field) is not None
-        yield _checked(where, text_field, row[text_field], id_field, row.get(id_field), with_id)
+        yield where, row
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """From pooled vector to embedding."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,10 +16,20 @@ class Head(nn.Module):
     def __init__(self, config: HeadConfig, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, config.dims, bias=config.bias) if config.dims else None
+        self.extra = nn.ModuleList()  # further heads that are only trained; see train.students
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pooled vectors, shape (N, D) float32 -> embeddings before normalisation, shape (N, E) float32."""
-        if self.linear is None:
-            return x
-        bias = None if self.linear.bias is None else self.linear.bias.to(x.dtype)
-        return F.linear(x, self.linear.weight.to(x.dtype), bias)
+        """Pooled vectors, shape (N, D) float32 -> embeddings before normalisation, shape (N, E) float32.
+
+        In training, the vectors of the extra heads follow, side by side.
+        """
+        main = x if self.linear is None else _linear(self.linear, x)
+        if self.training and len(self.extra):
+            return torch.cat([main, *(_linear(layer, x) for layer in self.extra)], dim=-1)
+        return main
+
+
+def _linear(layer: nn.Module, x: Tensor) -> Tensor:
+    assert isinstance(layer, nn.Linear)
+    bias = None if layer.bias is None else layer.bias.to(x.dtype)
+    return F.linear(x, layer.weight.to(x.dtype), bias)

@@ -4,11 +4,12 @@ A key is three 64-bit numbers: 128 bits of hash of the id, and 64 of the text's 
 """
 
 from collections.abc import Iterable
-from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
 
+from jaspertc.corpus.ids import content_id as content_id
+from jaspertc.corpus.ids import hash_of
 from jaspertc.errors import InputError
 
 KeyArray = npt.NDArray[np.uint64]
@@ -27,19 +28,15 @@ def keys_of(ids: Iterable[str], texts: Iterable[str] | None = None) -> KeyArray:
         Shape (N, 3), uint64, little-endian.
     """
     if texts is None:
-        joined = b"".join(_hash(name, 16) + bytes(8) for name in ids)
+        joined = b"".join(hash_of(name, 16) + bytes(8) for name in ids)
     else:
-        joined = b"".join(_hash(name, 16) + _hash(text, 8) for name, text in zip(ids, texts, strict=True))
+        joined = b"".join(hash_of(name, 16) + hash_of(text, 8) for name, text in zip(ids, texts, strict=True))
     return np.frombuffer(joined, dtype="<u8").reshape(-1, 3)
 
 
-def content_id(text: str) -> str:
-    """The id of a text that has none: a hash of its content."""
-    return f"sha:{_hash(text, 16).hex()}"
-
-
-def _hash(text: str, size: int) -> bytes:
-    return blake2b(text.encode(errors="surrogatepass"), digest_size=size).digest()
+def place_of(name: str) -> float:
+    """A number in [0, 1) from a hash of an id, evenly spread: draws the same texts each time."""
+    return int.from_bytes(hash_of(name, 6)) / 2**48
 
 
 class KeyIndex:

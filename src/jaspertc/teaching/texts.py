@@ -10,7 +10,7 @@ import numpy as np
 from jaspertc.corpus.read import read_texts
 from jaspertc.errors import ConfigError
 from jaspertc.recipe import Recipe, TextFile
-from jaspertc.teaching.keys import BoolArray, KeyArray, content_id, keys_of
+from jaspertc.teaching.keys import BoolArray, KeyArray, content_id, keys_of, place_of
 
 BLOCK = 4096
 
@@ -24,8 +24,12 @@ class Text(NamedTuple):
 
 def read_file(file: TextFile) -> Iterator[Text]:
     """The texts of one file of a recipe, in order; a text without id gets a hash of its content."""
-    for row in islice(read_texts(file.path, file.text_field, file.id_field), file.limit):
-        yield Text(file.id_prefix + (content_id(row.text) if row.id is None else str(row.id)), row.text)
+    rows = read_texts(file.path, file.text_field, file.id_field)
+    named = ((content_id(row.text) if row.id is None else str(row.id), row.text) for row in rows)
+    low, high = file.part
+    chosen = (item for item in named if low <= place_of(item[0]) < high) if file.part != (0, 1) else named
+    for name, text in islice(chosen, file.limit):
+        yield Text(file.id_prefix + name, text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class RecipeTexts:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        files = recipe.texts.files
+        files = recipe.texts.all_files
         tables = [_keys_of_file(index, file) for index, file in enumerate(files)]
         repeats = _repeats(files, tables)
         parts = np.split(repeats, np.cumsum([len(table) for table in tables])[:-1])

@@ -1,10 +1,14 @@
 """Several training processes, over ``torch.distributed``."""
 
+import os
 from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from jaspertc.errors import ConfigError, MissingExtraError
+from jaspertc.train.step import Alone, Processes
 
 
 class TorchProcesses:
@@ -32,3 +36,30 @@ class TorchProcesses:
         dist.all_reduce(flat)
         for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors])):
             tensor.copy_(part.view_as(tensor))
+
+
+def start_processes(device: str) -> tuple[Processes, str]:
+    """Join the processes that ``accelerate launch`` or ``torchrun`` started; or be alone.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        The processes, and this one's device.
+
+    Raises:
+        MissingExtraError: there are several and accelerate is not installed.
+        ConfigError: the device is not there.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"[training] device is {device!r} but CUDA is not available; use auto or cpu")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        try:
+            from accelerate import PartialState
+        except ImportError as error:
+            raise MissingExtraError("accelerate", "train", "training in several processes") from error
+        state = PartialState(cpu=device == "cpu")
+        return TorchProcesses(), str(state.device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Alone(), device

@@ -7,87 +7,25 @@ nothing but weights, optimiser state and that number, and ends where an unbroken
 import hashlib
 import json
 import math
-import random
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from jaspertc.corpus.aside import written_aside
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.model.encoder import Encoder
-from jaspertc.schedules import RATIO_SCHEDULES, RatioSampler, fixed_ratio, warmup_cosine
-from jaspertc.train.objective import Objective
+from jaspertc.recipe_stages import StageConfig
+from jaspertc.schedules import warmup_cosine
 from jaspertc.train.saving import load_state, save_state, saved_states
 from jaspertc.train.step import Alone, Processes, StepBatch, accumulate_gradients
 
+METRICS = "metrics.jsonl"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """One stage of a recipe.
-
-    Args:
-        steps: optimiser steps, >= 1.
-        learning_rate: peak of warm-up and cosine, > 0.
-        warmup_ratio: share of the steps that warms up.
-        ratio: compression ratio in (0, 1], or ``algorithm-2`` or ``wide``: one draw a step.
-        threshold: length threshold, in tokens.
-        token_budget: compressed tokens a micro-batch holds.
-        trainable: regular expressions of parameter names that are trained; none means all.
-        unfreeze: later ``(step, regular expression)`` pairs: parameters that join from that step on.
-        clip: largest norm of the gradient, or 0 for none.
-        dtype: ``float32``, or ``bfloat16`` for autocast.
-        save_every: steps between saved states.
-        diverged: stop when the loss exceeds this many times its running mean.
-    """
-
-    name: str
-    steps: int
-    learning_rate: float
-    objective: Objective
-    warmup_ratio: float = 0.005
-    ratio: float | str = 1.0
-    threshold: int = 80
-    token_budget: int = 8192
-    trainable: tuple[str, ...] = ()
-    unfreeze: tuple[tuple[int, str], ...] = field(default=())
-    clip: float = 0.0
-    dtype: str = "float32"
-    save_every: int = 500
-    keep: int = 2
-    diverged: float = 10.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "threshold", "token_budget", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{self.name}.{name} is {getattr(self, name)}, it must be >= 1")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"{self.name}.learning_rate is {self.learning_rate}, it must be > 0")
-        if self.dtype not in DTYPES:
-            raise ConfigError(f"{self.name}.dtype is {self.dtype!r}, it must be {' or '.join(DTYPES)}")
-        self.ratio_sampler()
-        warmup_cosine(0, total=self.steps, warmup_ratio=self.warmup_ratio)
-
-    def ratio_sampler(self) -> RatioSampler:
-        """The schedule that ``ratio`` names."""
-        if not isinstance(self.ratio, str):
-            return fixed_ratio(self.ratio)
-        if self.ratio not in RATIO_SCHEDULES:
-            raise ConfigError(
-                f"{self.name}.ratio is {self.ratio!r}, it must be a number in (0, 1] or "
-                f"{' or '.join(RATIO_SCHEDULES)}"
-            )
-        return RATIO_SCHEDULES[self.ratio]
-
-    def ratio_at(self, step: int) -> float:
-        """The compression ratio of a step: one draw that depends on seed and step alone."""
-        return self.ratio_sampler()(random.Random(f"{self.seed}/{self.name}/{step}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +66,18 @@ def run_stage(
             or a saved state does not fit.
     """
     processes = processes or Alone()
+    if config.steps is None:
+        raise ConfigError(f"{config.name}.steps is missing; work it out from epochs first")
     settings = _settings_hash(config, data_identity)
     encoder.train()
+    encoder.backbone.checkpointing = config.checkpointing
     optimizer = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
+    if processes.count > 1:
+        _same_start(encoder, processes)
     states = saved_states(folder)
     done = load_state(states[-1], encoder, optimizer, settings) if states else 0
+    if processes.rank == 0:
+        _forget_after(folder / METRICS, done)
     reports: list[StepReport] = []
     mean_loss: float | None = None
     for step in range(done, config.steps):
@@ -151,8 +96,10 @@ def run_stage(
             ratio=ratio,
             threshold=config.threshold,
             token_budget=config.token_budget,
+            graph_tokens=config.graph_tokens,
             seed=config.seed + step,
             processes=processes,
+            gather=config.gather,
             dtype=DTYPES[config.dtype],
         )
         norm = float(torch.nn.utils.clip_grad_norm_(encoder.parameters(), config.clip or math.inf))
@@ -179,7 +126,37 @@ def run_stage(
             if on_step is not None:
                 on_step(report)
     encoder.eval()
+    encoder.backbone.checkpointing = False
     return reports
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log of a run, oldest first; a row that a kill cut short is left out."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return rows
+
+
+def _same_start(encoder: Encoder, processes: Processes) -> None:
+    """Give every process the weights of the first."""
+    with torch.no_grad():
+        if processes.rank:
+            for parameter in encoder.parameters():
+                parameter.zero_()
+        processes.add([parameter.data for parameter in encoder.parameters()])
+
+
+def _forget_after(path: Path, done: int) -> None:
+    """Drop what was logged after the state that the run goes on from."""
+    if path.exists():
+        rows = [row for row in read_log(path) if row["step"] < done]
+        with written_aside(path) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def _settings_hash(config: StageConfig, data_identity: str) -> str:
@@ -188,7 +165,7 @@ def _settings_hash(config: StageConfig, data_identity: str) -> str:
 
 
 def _set_trainable(encoder: Encoder, config: StageConfig, step: int) -> None:
-    patterns = [*config.trainable, *(pattern for at, pattern in config.unfreeze if step >= at)]
+    patterns = [*config.trainable, *(later.parameters for later in config.unfreeze if step >= later.step)]
     found = False
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(not patterns or any(re.search(pattern, name) for pattern in patterns))
@@ -199,7 +176,7 @@ def _set_trainable(encoder: Encoder, config: StageConfig, step: int) -> None:
 
 def _log(folder: Path, report: StepReport) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+    with (folder / METRICS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(report)) + "\n")
 
 

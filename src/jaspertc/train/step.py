@@ -15,13 +15,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from jaspertc.engine.batcher import plan_batches
 from jaspertc.model.encoder import Encoder
+from jaspertc.recipe_stages import Objective
 from jaspertc.text.packing import IntArray, pack
-from jaspertc.train.objective import Objective
+from jaspertc.train.objective import weighted_losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,9 @@ def accumulate_gradients(
     threshold: int,
     token_budget: int,
     seed: int,
+    graph_tokens: int = 0,
     processes: Processes | None = None,
+    gather: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, float]:
     """Add the gradients of the batch's loss to the parameters' ``grad``, on every process alike.
@@ -88,14 +90,17 @@ def accumulate_gradients(
         threshold: length threshold, in tokens.
         token_budget: compressed tokens a micro-batch may hold; a longer text makes one of its own.
         seed: of random draws within the loss.
+        graph_tokens: up to so many compressed tokens, what gradients need is kept and nothing is run twice.
+        gather: the loss is that of the whole batch; false: the mean of each process's loss on its own texts.
         dtype: ``torch.bfloat16`` computes the encoder under autocast.
 
     Returns:
         Each weighted loss by name, and their sum as ``total``.
     """
     processes = processes or Alone()
-    own = np.arange(processes.rank, len(batch.rows), processes.count)
-    rows = batch.rows[processes.rank :: processes.count]
+    shares = _shares(batch, processes.count)
+    own = shares[processes.rank]
+    rows = [batch.rows[place] for place in own.tolist()]
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     targets = encoder.compressor.target_lengths(
         lengths, ratio=ratio, threshold=threshold, max_compressed=encoder.config.backbone.max_positions
@@ -106,21 +111,28 @@ def accumulate_gradients(
 
     def vectors(piece: IntArray) -> Tensor:
         with precision:
-            return F.normalize(encoder(pack([rows[i] for i in piece.tolist()]), targets[piece]), dim=-1)
+            return encoder(pack([rows[i] for i in piece.tolist()]), targets[piece])
 
-    keep_graph = len(pieces) == 1  # then the second pass is not needed
+    keep_graph = len(pieces) == 1 or int(targets.sum()) <= graph_tokens
     with torch.set_grad_enabled(keep_graph):
         parts = [vectors(piece) for piece in pieces]
     order = torch.from_numpy(np.concatenate(pieces)).to(device)
     computed = torch.empty_like(cat := torch.cat(parts).detach()).index_copy_(0, order, cat)
 
-    gathered = processes.gather(computed)
-    student = _interleaved(gathered, len(batch.rows), processes.count).requires_grad_()
-    teacher = torch.from_numpy(batch.teacher).to(device)
-    losses = objective(student, teacher, queries=batch.queries, negatives=batch.negatives, seed=seed)
+    seen = np.concatenate(shares) if gather else own
+    student = processes.gather(computed) if gather else computed.clone()
+    back = torch.from_numpy(np.argsort(seen)).to(device)
+    student = student[back].requires_grad_()
+    teacher = torch.from_numpy(batch.teacher[np.sort(seen)]).to(device)
+    queries = batch.queries if gather else int((own < batch.queries).sum())
+    losses = weighted_losses(
+        objective, student, teacher, queries=queries, negatives=batch.negatives, seed=seed
+    )
     total = torch.stack(list(losses.values())).sum()
     (gradient,) = torch.autograd.grad(total, student)
-    gradient = gradient[torch.from_numpy(own).to(device)]
+    gradient = gradient[torch.from_numpy(np.searchsorted(np.sort(seen), own)).to(device)]
+    if not gather:
+        gradient = gradient / processes.count
 
     for place, piece in enumerate(pieces):
         part = parts[place] if keep_graph else vectors(piece)
@@ -130,10 +142,14 @@ def accumulate_gradients(
     return {**{name: float(value.detach()) for name, value in losses.items()}, "total": float(total.detach())}
 
 
-def _interleaved(gathered: Tensor, texts: int, processes: int) -> Tensor:
-    """Undo the dealing out of texts: rank r holds texts r, r + P, r + 2 P ..."""
-    if processes == 1:
-        return gathered
-    order = np.concatenate([np.arange(rank, texts, processes) for rank in range(processes)])
-    back = torch.from_numpy(np.argsort(order)).to(gathered.device)
-    return gathered[back]
+def _shares(batch: StepBatch, processes: int) -> list[IntArray]:
+    """The texts of each process: each text by itself, or each query with its documents."""
+    if not batch.queries:
+        return [np.arange(rank, len(batch.rows), processes) for rank in range(processes)]
+    group = 1 + batch.negatives
+    shares = []
+    for rank in range(processes):
+        queries = np.arange(rank, batch.queries, processes)
+        documents = batch.queries + (queries[:, None] * group + np.arange(group)).reshape(-1)
+        shares.append(np.concatenate([queries, documents]))
+    return shares

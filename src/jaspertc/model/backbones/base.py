@@ -1,8 +1,11 @@
 """What an encoder asks of a backbone."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from jaspertc.config import BackboneConfig
 from jaspertc.model.attention import PackedLayout
@@ -14,6 +17,15 @@ class Backbone(nn.Module, ABC):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpointing = False
+
+    def run(self, layer: nn.Module, *arguments: Any) -> Tensor:
+        """A layer's output; with ``checkpointing``, what lies within is computed again for gradients."""
+        if self.checkpointing and torch.is_grad_enabled():
+            out: Tensor = checkpoint(layer, *arguments, use_reentrant=False)
+        else:
+            out = layer(*arguments)
+        return out
 
     @property
     @abstractmethod

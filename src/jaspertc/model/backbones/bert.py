@@ -117,5 +117,5 @@ class BertBackbone(Backbone):
     def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:
         x = self.embeddings(x, layout)
         for layer in self.encoder.layer:
-            x = layer(x, layout)
+            x = self.run(layer, x, layout)
         return x

@@ -107,6 +107,6 @@ class Qwen3Backbone(Backbone):
     def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:
         cos, sin = rotary_tables(layout.positions, self.config.head_dim, self.config.rope_theta, x.dtype)
         for layer in self.layers:
-            x = layer(x, layout, cos, sin)
+            x = self.run(layer, x, layout, cos, sin)
         out: Tensor = self.norm(x)
         return out

@@ -1,0 +1,124 @@
+"""``jaspertc clean``: raw texts to a corpus without poor texts and repeats."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from jaspertc.corpus.cleaning import Counts
+
+
+def clean(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help=".txt (one text a line), .jsonl, .jsonl.gz, .parquet, folders of .txt files; -: stdin.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="The file to make: .jsonl, .jsonl.gz or .parquet.")],
+    text_field: Annotated[str, typer.Option(help="JSON field or parquet column with the text.")] = "text",
+    id_field: Annotated[
+        str | None, typer.Option(help="The one with the id; default: id, if present.")
+    ] = None,
+    content_ids: Annotated[
+        bool, typer.Option("--content-ids", help="Replace ids by hashes of the texts.")
+    ] = False,
+    html: Annotated[bool, typer.Option("--html", help="Resolve HTML entities, such as &amp;.")] = False,
+    min_characters: Annotated[int, typer.Option(help="Shorter texts are dropped.")] = 4,
+    max_characters: Annotated[
+        int | None, typer.Option(help="Longer texts are dropped; default: none.")
+    ] = None,
+    min_letters: Annotated[
+        float, typer.Option(help="Least share of letters and digits, white space aside.")
+    ] = 0.5,
+    max_repeated: Annotated[
+        float, typer.Option(help="Largest share of a text in lines that it had before.")
+    ] = 0.3,
+    near: Annotated[bool, typer.Option(help="Drop near duplicates, too; needs the extra 'train'.")] = True,
+    threshold: Annotated[
+        float, typer.Option(help="Share of common word or character runs that makes near duplicates.")
+    ] = 0.8,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Drop texts that overlap this file's; may be repeated."),
+    ] = None,
+    exclude_words: Annotated[int, typer.Option(min=1, help="Words in a row that make an overlap.")] = 9,
+    exclude_characters: Annotated[
+        int, typer.Option(min=1, help="Chinese characters in a row that make an overlap.")
+    ] = 18,
+    dropped: Annotated[
+        Path | None, typer.Option(help="A .jsonl or .jsonl.gz file to list dropped texts in, with reasons.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+) -> None:
+    """Put texts in order, drop poor ones and repeats, and give each an id for good.
+
+    The first of texts that repeat each other is kept. The same files give the same output, which appears
+    whole or not at all.
+    """
+    import time
+
+    from jaspertc.cli.progress import progress
+    from jaspertc.corpus.cleaning import Cleaner, Rules, check_inputs, clean_files, read_excluded
+    from jaspertc.corpus.duplicates import Excluded
+    from jaspertc.corpus.lines import ROW_SUFFIXES, check_new_file
+    from jaspertc.corpus.read import count_rows
+    from jaspertc.errors import InputError
+
+    check_new_file(output, "--output", ROW_SUFFIXES, overwrite=overwrite)
+    if dropped is not None:
+        check_new_file(dropped, "--dropped", overwrite=overwrite)
+        if dropped.resolve() == output.resolve():
+            raise InputError(f"--output and --dropped are both {output}; give another --dropped")
+    check_inputs([*inputs, *(exclude or [])], [output, dropped])
+    rules = Rules(
+        entities=html,
+        min_characters=min_characters,
+        max_characters=max_characters,
+        min_letters=min_letters,
+        max_repeated=max_repeated,
+        near=threshold if near else None,
+        content_ids=content_ids,
+    )
+    started, excluded = time.monotonic(), None
+    if exclude:
+        excluded = Excluded(exclude_words, exclude_characters)
+        _say(f"{read_excluded(exclude, excluded)} texts to keep out")
+    cleaner = Cleaner(rules, excluded)
+    sizes = [count_rows(path) for path in inputs]
+    total = None if None in sizes else sum(size for size in sizes if size is not None)
+    with progress("cleaning", total) as advance:
+        counts = clean_files(
+            inputs,
+            output,
+            cleaner,
+            text_field=text_field,
+            id_field=id_field,
+            dropped=dropped,
+            advance=advance,
+        )
+    _print_counts(counts)
+    _say(f"{counts.kept} of {counts.read} texts in {time.monotonic() - started:.1f} s: {output}")
+    if not counts.kept:
+        _say(f"warning: {output} holds no texts")
+
+
+def _print_counts(counts: "Counts") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("texts")
+    table.add_column("number", justify="right")
+    table.add_column("share", justify="right")
+    rows = {"read": counts.read, **counts.dropped, "kept": counts.kept, "kept, changed": counts.changed}
+    for name, number in rows.items():
+        if number or name in ("read", "kept"):
+            table.add_row(name, f"{number:,}", f"{number / max(counts.read, 1):.2%}")
+    Console().print(table)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,191 @@
+"""``jaspertc distil``: train a student in the stages of a recipe."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jaspertc.errors import InputError
+
+if TYPE_CHECKING:
+    from jaspertc.recipe import Recipe, StageConfig
+    from jaspertc.train.loop import StepReport
+    from jaspertc.train.run import Distillation
+
+LINE_SECONDS = 30.0  # between lines of progress where there is no terminal to draw a bar on
+
+
+def distil(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, such as one of recipes/.")],
+    stage: Annotated[
+        str | None, typer.Option(metavar="N", help="Only this stage: its number, from 1, or its name.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing; check every file and print the plan.")
+    ] = False,
+) -> None:
+    """Train a student from teachers' vectors, in the stages of a recipe.
+
+    `jaspertc teach RECIPE` must have run. Everything is checked before the first step. States are saved
+    on the way: with --resume an interrupted run ends with the weights of an unbroken one. Several
+    processes: accelerate launch -m jaspertc distil RECIPE.
+    """
+    from jaspertc.recipe import read_recipe
+    from jaspertc.train.run import training_sections
+
+    read = read_recipe(recipe)
+    _, training = training_sections(read)
+    only = None if stage is None else _stage_number(read, stage)
+    if dry_run:
+        _plan(read)
+        return
+    run_folder = training.folder
+    if run_folder.exists() and any(run_folder.glob("*/step-*")) and not resume and only is None:
+        raise InputError(
+            f"{run_folder} holds a run already; give --resume to go on with it, or delete the folder to "
+            "start anew"
+        )
+    _distil(read, only)
+
+
+def _stage_number(recipe: "Recipe", stage: str) -> int:
+    names = [item.name for item in recipe.stages]
+    if stage in names:
+        return names.index(stage)
+    if stage.isdecimal() and 1 <= int(stage) <= len(names):
+        return int(stage) - 1
+    raise InputError(f"--stage is {stage!r}, the recipe has 1 to {len(names)}: {', '.join(names)}")
+
+
+def _distil(recipe: "Recipe", only: int | None) -> None:
+    from jaspertc.train.distributed import start_processes
+    from jaspertc.train.run import Distillation, training_sections
+
+    processes, device = start_processes(training_sections(recipe)[1].device)
+    first = processes.rank == 0
+    run = Distillation(
+        recipe, processes=processes, device=device, say=_say if first else (lambda line: None)
+    )
+    with _progress(run) as on_step:
+        run.run(only, on_step=on_step)
+    if first:
+        _print_table(run)
+
+
+@contextmanager
+def _progress(run: "Distillation") -> "Iterator[Callable[[StageConfig, StepReport], None]]":
+    """A bar on standard error, or now and then a line if that is no terminal; TensorBoard if installed."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from jaspertc.train.boards import Boards
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[shown]}"),
+        TimeRemainingColumn(),
+    )
+    boards = Boards(run.training.folder, [stage.name for stage in run.recipe.stages])
+    tasks: dict[str, object] = {}
+    speed = _Speed()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+
+        def on_step(stage: "StageConfig", report: "StepReport") -> None:
+            boards.add(stage.name, report)
+            shown = speed.of(report)
+            if stage.name not in tasks:
+                tasks[stage.name] = bar.add_task(stage.name, total=stage.steps, completed=report.step, shown="")
+            bar.update(tasks[stage.name], completed=report.step + 1, shown=shown)  # type: ignore[arg-type]
+            if not console.is_terminal and speed.line_is_due():
+                left = ((stage.steps or 0) - report.step - 1) * speed.seconds_a_step / 60
+                _say(f"  {stage.name} {report.step + 1}/{stage.steps}: {shown}, {left:.1f} min left")
+
+        yield on_step
+    boards.close()
+
+
+class _Speed:
+    """Tokens a second and loss, averaged over the last steps."""
+
+    def __init__(self) -> None:
+        import time
+
+        self._clock = time.monotonic
+        self._last_line = self._clock()
+        self._recent: list[StepReport] = []
+
+    def of(self, report: "StepReport") -> str:
+        self._recent = [*self._recent[-19:], report]
+        tokens = sum(item.tokens for item in self._recent)
+        seconds = sum(item.seconds for item in self._recent)
+        loss = sum(item.losses["total"] for item in self._recent) / len(self._recent)
+        return f"loss {loss:.4g}, {tokens / max(seconds, 1e-9):.0f} tokens/s"
+
+    @property
+    def seconds_a_step(self) -> float:
+        return sum(item.seconds for item in self._recent) / max(1, len(self._recent))
+
+    def line_is_due(self) -> bool:
+        due = self._clock() - self._last_line >= LINE_SECONDS
+        if due:
+            self._last_line = self._clock()
+        return due
+
+
+def _print_table(run: "Distillation") -> None:
+    """The last validation of each stage."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = run.table()
+    if not found:
+        return
+    names = list(dict.fromkeys(n for stage in found.values() for scores in stage.values() for n in scores))
+    table = Table(title="validation x 100")
+    for heading in ("stage", "ratio", *names):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for stage, ratios in found.items():
+        for ratio, scores in ratios.items():
+            values = [f"{100 * scores[name]:.1f}" if name in scores else "" for name in names]
+            table.add_row(stage, ratio, *values)
+    Console().print(table)
+
+
+def _plan(recipe: "Recipe") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaspertc.errors import ConfigError
+    from jaspertc.train.plan import plan
+
+    made = plan(recipe)
+    table = Table(title="plan")
+    for heading in ("stage", "steps", "texts a step", "tokens", "compressed", "PFLOP", "hours", "GiB"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for row in made.rows:
+        table.add_row(
+            row.name,
+            f"{row.steps:,}",
+            f"{row.texts:,}",
+            f"{row.tokens:.3g}",
+            f"{row.compressed:.3g}",
+            f"{row.flops / 1e15:.3g}",
+            f"{row.hours:.3g}",
+            f"{row.gib:.3g}",
+        )
+    Console().print(table)
+    for line in made.notes:
+        typer.echo(line)
+    if made.problems:
+        raise ConfigError("; ".join(made.problems))
+    typer.echo("every file is there")
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

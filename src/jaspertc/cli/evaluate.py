@@ -1,0 +1,226 @@
+"""``jaspertc evaluate``: scores on MTEB or local tasks, at one compression ratio or many."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from jaspertc.evaluation.evaluation import Evaluation, Job
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    benchmark: Annotated[
+        str | None, typer.Option(help='A benchmark of MTEB, such as "MTEB(eng, v2)" or "MTEB(cmn, v1)".')
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Tasks of MTEB, with commas between; with --local or --data: only these of them."),
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="The small test set in the package, without network.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Your own tasks: a folder, or a TOML file with [[tasks]].")
+    ] = None,
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(help="Compression ratio in (0, 1]; repeat for more; default: the model's."),
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Ratios 1, 0.8, 0.66, 0.5, 0.33, 0.2, 0.1 and 0.05.")
+    ] = False,
+    threshold: Annotated[
+        int | None, typer.Option(help="Texts up to this many tokens stay whole; default: the model's.")
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=PATH",
+            help="Also evaluate this model: KIND is jaspertc, sentence-transformers, use or function; "
+            "or a TOML file with [[peers]]. Repeatable.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="Folder of results; finished tasks in it are not repeated.")
+    ] = Path("evaluation-results"),
+    limit: Annotated[
+        int | None, typer.Option(help="Items of each task, drawn with a fixed seed; default: all.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show published scores beside ours, where there are.")
+    ] = False,
+    time: Annotated[bool, typer.Option(help="Measure time per text when all tasks are done.")] = True,
+    name: Annotated[
+        str | None, typer.Option(help="What to call the model; default: its folder's name.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+) -> None:
+    """Score a model on MTEB's tasks or on local ones.
+
+    Each finished task is kept in mteb's own JSON format: after an interruption the same command goes on, and
+    loses at most the task in hand. `jaspertc report` makes a page of the folder.
+    """
+    import os
+
+    os.environ.setdefault("TQDM_DISABLE", "1")  # before tqdm is imported: its bars and ours would mix
+
+    from jaspertc.errors import InputError
+    from jaspertc.evaluation.contenders import SWEEP, Swept, load_peer, read_peers
+    from jaspertc.evaluation.evaluation import Evaluation, command_line
+
+    ratios = list(SWEEP) if sweep else list(dict.fromkeys(ratio or []))
+    if sweep and ratio:
+        raise InputError("--sweep and --ratio are given together; give one of them")
+    peers = read_peers(peer or [])
+    # What can be wrong with tasks and data is found before models are loaded, which is slow.
+    chosen = _tasks(benchmark, tasks, local, data)
+
+    from jaspertc.engine.embedder import Embedder
+
+    embedder = Embedder.load(model, device=device, dtype=dtype)
+    swept = Swept(embedder, ratios or [embedder.default_ratio], threshold, name)
+    evaluation = Evaluation(
+        swept, [load_peer(item) for item in peers], chosen, output, limit=limit, command=command_line()
+    )
+    left, total = len(evaluation.jobs), len(chosen) * len(evaluation.contenders)
+    settings = len(evaluation.contenders)
+    _say(f"{len(chosen)} tasks, {settings} models or settings: {total} results, {left} to compute")
+    _run(evaluation, left)
+    if time:
+        with _status("measuring time per text") as show:
+            evaluation.time(started=show)
+    _print_scores(evaluation, output)
+    if compare:
+        _print_published(evaluation, output)
+    _say(
+        f"results: {output}; next: jaspertc report {output} --output reports/{evaluation.contenders[0].name}"
+    )
+
+
+def _tasks(benchmark: str | None, tasks: str | None, local: bool, data: Path | None) -> list[Any]:
+    from jaspertc.errors import InputError
+    from jaspertc.evaluation.benchmarks import benchmark_tasks, mteb_tasks
+    from jaspertc.evaluation.local_data import build_task
+    from jaspertc.evaluation.local_tasks import SAMPLES, choose, read_local_tasks
+
+    names = [item.strip() for item in (tasks or "").split(",") if item.strip()]
+    sources = [bool(benchmark), local, data is not None]
+    if sum(sources) > 1 or (benchmark and names) or not (any(sources) or names):
+        raise InputError(
+            "give one of --local, --data, --benchmark and --tasks; --tasks may narrow --local or --data"
+        )
+    if benchmark:
+        return benchmark_tasks(benchmark)
+    if not local and data is None:
+        return mteb_tasks(names)
+    folder, known = read_local_tasks(data or SAMPLES)
+    return [build_task(task, folder) for task in choose(known, names)]
+
+
+def _run(evaluation: "Evaluation", left: int) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    if not left:
+        return
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[texts]}"),
+        TimeElapsedColumn(),
+    )
+    count = 0
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=left, texts="")
+
+        def started(job: "Job") -> None:
+            nonlocal count
+            count = 0
+            bar.update(task, description=job.name, texts="")
+
+        def advance(texts: int) -> None:
+            nonlocal count
+            count += texts
+            bar.update(task, texts=f"{count:,} texts")
+
+        def finished(job: "Job", score: float) -> None:
+            bar.advance(task)
+            bar.console.print(f"{job.name}: {100 * score:.2f}", markup=False, highlight=False)
+
+        try:
+            evaluation.run(started=started, advance=advance, finished=finished)
+        except KeyboardInterrupt:
+            _say("finished tasks are kept; the same command goes on with the next one")
+            raise
+
+
+@contextmanager
+def _status(what: str) -> Iterator[Callable[[str], None]]:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda label: None
+        return
+    with console.status(what) as status:
+        yield lambda label: status.update(f"{what}: {label}")
+
+
+def _print_scores(evaluation: "Evaluation", output: Path) -> None:
+    from jaspertc.evaluation.tables import overview, turned
+
+    _print(turned(overview(*_mine(evaluation, output), digits=1)))
+
+
+def _print_published(evaluation: "Evaluation", output: Path) -> None:
+    from jaspertc.evaluation.tables import published_table
+
+    summary, _ = _mine(evaluation, output)
+    table = published_table(summary)
+    if table is None:
+        _say("none of these tasks has published scores")
+    else:
+        _print(table)
+
+
+def _mine(evaluation: "Evaluation", output: Path) -> tuple[Any, Any]:
+    """The scores of this very run, of all that the folder holds, and the times."""
+    from jaspertc.evaluation.store import read_folder
+    from jaspertc.evaluation.summary import Summary
+
+    contents = read_folder(output)
+    names = {task.metadata.name for task in evaluation.tasks}
+    settings = {
+        (item.label, item.revision, item.threshold, evaluation.limit) for item in evaluation.contenders
+    }
+    keys = ("label", "revision", "threshold", "limit")
+    mine = [
+        score
+        for score in contents.scores
+        if score.task in names and tuple(score.facts[key] for key in keys) in settings
+    ]
+    return Summary(mine), contents.latency
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=Text(table.title), caption=Text(table.note) if table.note else None)
+    for place, heading in enumerate(table.columns):
+        made.add_column(Text(heading), justify="right" if place else "left")
+    for row in table.rows:
+        made.add_row(*(Text(cell) for cell in row))
+    Console().print(made)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,100 @@
+"""``jaspertc lengths``: how many tokens texts have, and what compression leaves of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from jaspertc.corpus.lengths import LengthCounts
+    from jaspertc.engine.embedder import Embedder
+
+RATIOS = (0.5, 0.33, 0.1)
+PERCENTILES = (50, 90, 95, 99)
+
+
+def lengths(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help=".txt, .jsonl, .jsonl.gz, .parquet or a folder of .txt files; -: stdin."
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="Whose tokens: mini, a folder or a hub name.")] = "mini",
+    threshold: Annotated[
+        int | None, typer.Option(help="Texts up to this many tokens stay whole; default: the model's.")
+    ] = None,
+    ratio: Annotated[
+        list[float] | None, typer.Option(help="Compression ratio to report; may be repeated.")
+    ] = None,
+    prompt_name: Annotated[
+        str | None, typer.Option(help="One of the model's prompts, counted with each text.")
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="JSON field or parquet column with the text.")] = "text",
+) -> None:
+    """Count tokens: mean, percentiles, texts above the threshold, and tokens left at several ratios.
+
+    Lengths include the prompt and the tokens that the model adds, as in the report.
+    """
+    from jaspertc.corpus.lengths import LengthCounts
+    from jaspertc.corpus.read import kind_of
+    from jaspertc.engine.embedder import Embedder
+    from jaspertc.errors import InputError
+
+    for path in inputs:
+        kind_of(path)
+    ratios = tuple(ratio or RATIOS)
+    for value in ratios:  # wrong ones are found before any work
+        LengthCounts().remaining(value, 1 if threshold is None else threshold)
+    embedder = Embedder.load(model, device="cpu")
+    least = embedder.default_threshold if threshold is None else threshold
+    prompt = embedder.prompt_text(None, prompt_name)
+    columns = {path: _count(embedder, path, text_field, prompt) for path in inputs}
+    if len(columns) > 1:
+        columns["all"] = LengthCounts()
+        for path in inputs:
+            columns["all"].update(columns[path])
+    empty = [path for path, counts in columns.items() if not counts.texts]
+    if empty:
+        raise InputError(f"{empty[0]} holds no texts; leave it out")
+    _print(columns, ratios, least)
+
+
+def _count(embedder: "Embedder", path: str, text_field: str, prompt: str) -> "LengthCounts":
+    import numpy as np
+
+    from jaspertc.cli.progress import progress
+    from jaspertc.corpus.lengths import LengthCounts
+    from jaspertc.corpus.read import blocks, count_rows, read_texts
+
+    counts = LengthCounts()
+    with progress(Path(path).name, count_rows(path)) as advance:
+        for block in blocks(read_texts(path, text_field), 1024):
+            rows = embedder.tokenize([row.text for row in block], prompt=prompt)
+            counts.add(np.array([len(row) for row in rows]))
+            advance(len(block))
+    return counts
+
+
+def _print(columns: "dict[str, LengthCounts]", ratios: tuple[float, ...], threshold: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="tokens")
+    table.add_column("")
+    for path in columns:
+        table.add_column(Path(path).name, justify="right")
+    all_counts = list(columns.values())
+    table.add_row("texts", *(f"{counts.texts:,}" for counts in all_counts))
+    table.add_row("tokens", *(f"{counts.tokens:,}" for counts in all_counts))
+    table.add_row("mean", *(f"{counts.mean:.1f}" for counts in all_counts))
+    for share in PERCENTILES:
+        table.add_row(f"{share} % have at most", *(f"{counts.percentile(share):,}" for counts in all_counts))
+    table.add_row("longest", *(f"{counts.largest:,}" for counts in all_counts))
+    table.add_row(
+        f"texts over {threshold}", *(f"{counts.share_above(threshold):.1%}" for counts in all_counts)
+    )
+    for ratio in ratios:
+        shares = (counts.remaining(ratio, threshold) for counts in all_counts)
+        table.add_row(f"tokens left at {ratio:g}", *(f"{share:.1%}" for share in shares))
+    Console().print(table)

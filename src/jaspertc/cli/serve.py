@@ -1,0 +1,105 @@
+"""``jaspertc serve``: the model behind an OpenAI-compatible HTTP interface, and a page to try it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine an API key is needed.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0: any free one.")] = 8000,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name in requests; default: the folder's or hub's.")
+    ] = None,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="API keys, one a line; more can be in JASPERTC_API_KEYS, separated by commas.",
+        ),
+    ] = None,
+    allow_without_key: Annotated[
+        bool, typer.Option("--allow-without-key", help="Serve other machines without an API key.")
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A web origin whose pages may call the server; may be given several times."),
+    ] = None,
+    allow_token_ids: Annotated[
+        bool,
+        typer.Option("--allow-token-ids", help="Accept arrays of token ids of this model's own tokenizer."),
+    ] = False,
+    slo_ms: Annotated[
+        float | None,
+        typer.Option(help="Latency promise: under load, compress requests that fixed no ratio further."),
+    ] = None,
+    slo_floor: Annotated[float, typer.Option(help="The lowest ratio that --slo-ms may choose.")] = 0.2,
+    max_wait: Annotated[
+        float, typer.Option(help="Seconds; a request that would wait longer is refused with 429.")
+    ] = 10.0,
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="Compressed tokens per batch; less answers short requests sooner.")
+    ] = None,
+    max_text_tokens: Annotated[
+        int | None, typer.Option(help="Tokens per text; default: the model's limit, else 32768.")
+    ] = None,
+    max_request_tokens: Annotated[int, typer.Option(help="Tokens per request.")] = 300_000,
+    max_request_mb: Annotated[float, typer.Option(help="Size of a request's body, in MiB.")] = 8.0,
+    max_requests: Annotated[int, typer.Option(help="Requests inside the server at one time.")] = 1024,
+    request_timeout: Annotated[float, typer.Option(help="Seconds until an accepted request fails.")] = 600.0,
+    body_timeout: Annotated[float, typer.Option(help="Seconds in which a body must arrive.")] = 30.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads that compute; default: PyTorch's.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log problems only, not every request.")] = False,
+) -> None:
+    """Serve MODEL over HTTP: /v1/embeddings as OpenAI's, the compression dial, and a page at /."""
+    import logging
+
+    from jaspertc.errors import MissingExtraError
+
+    try:
+        from jaspertc.server.app import create_app
+        from jaspertc.server.run import serve as run
+        from jaspertc.server.security import check_listening, read_keys
+        from jaspertc.server.settings import ServerSettings
+    except ImportError as error:
+        raise MissingExtraError(error.name or "fastapi", "serve", "serving over HTTP") from error
+
+    settings = ServerSettings(
+        name=name,
+        host=host,
+        port=port,
+        api_keys=read_keys(api_keys),
+        allow_without_key=allow_without_key,
+        cors_origins=tuple(cors_origin or ()),
+        allow_token_ids=allow_token_ids,
+        batch_tokens=batch_tokens,
+        max_text_tokens=max_text_tokens,
+        max_request_tokens=max_request_tokens,
+        max_request_bytes=int(max_request_mb * 1024 * 1024),
+        max_requests=max_requests,
+        max_wait_s=max_wait,
+        request_timeout_s=request_timeout,
+        body_timeout_s=body_timeout,
+        slo_ms=slo_ms,
+        slo_floor=slo_floor,
+        threads=threads,
+    )
+    check_listening(
+        host, keys=settings.api_keys, allow_without_key=allow_without_key
+    )  # before the model loads
+
+    from jaspertc.engine.embedder import Embedder
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    logging.getLogger("jaspertc.server").setLevel(logging.INFO)
+    logging.getLogger("jaspertc.server.requests").setLevel(logging.WARNING if quiet else logging.INFO)
+    embedder = Embedder.load(model, device=device, dtype=dtype)
+    run(create_app(embedder, settings), settings)

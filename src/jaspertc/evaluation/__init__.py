@@ -1,0 +1,1 @@
+"""Scores of models on MTEB's tasks and on local ones, the compression sweep, and the report."""

@@ -1,0 +1,176 @@
+"""A folder of results: mteb's own files, and beside them what mteb does not measure.
+
+    results/MODEL/REVISION/experiments/SETTINGS/TASK.json    mteb's format
+    measures/...the same.../TASK.json                        time, length strata, facts for the report
+    run.json  latency.json  latency_texts.jsonl  tables/*.json
+
+A task's result appears whole or not at all, its measures before it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaspertc.corpus.aside import written_aside
+from jaspertc.errors import DataFileError
+
+RESULTS, MEASURES, TABLES = "results", "measures", "tables"
+RUN, LATENCY, LATENCY_TEXTS = "run.json", "latency.json", "latency_texts.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One task's result of one contender.
+
+    Attributes:
+        label: how tables name the contender.
+        task: the task's name.
+        group: its kind, such as ``STS`` or ``Retrieval``.
+        score: mteb's main score, usually in [0, 1].
+        facts: what ``measures`` holds.
+    """
+
+    label: str
+    task: str
+    group: str
+    score: float
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The contender without its ratio."""
+        return str(self.facts["name"])
+
+    @property
+    def ratio(self) -> float | None:
+        """The contender's ratio; ``None`` for a peer."""
+        ratio: float | None = self.facts["ratio"]
+        return ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All that a folder of results holds."""
+
+    scores: list[Score]
+    latency: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A JSON file that appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as file:
+        file.write(json.dumps(content, ensure_ascii=False, indent=1).encode())
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DataFileError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataFileError(f"{path} cannot be read: {error}; remove it and evaluate again") from error
+
+
+class Store:
+    """Where an evaluation keeps its results."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, meta: Any, task: str) -> Path:
+        """Where the result of a task is, for a model that mteb describes so."""
+        from mteb.cache import ResultCache
+
+        found: Path = ResultCache(self.folder).get_task_result_path(task, meta)
+        return found
+
+    def done(self, meta: Any, task: Any) -> bool:
+        """Whether the result of this very data is there."""
+        path = self.path(meta, task.metadata.name)
+        if not path.is_file() or not self._measures(path).is_file():
+            return False
+        found: bool = read_json(path).get("dataset_revision") == task.metadata.revision
+        return found
+
+    def write(self, meta: Any, result: Any, measures: Mapping[str, Any]) -> None:
+        """Keep a result of mteb, and its measures."""
+        path = self.path(meta, result.task_name)
+        write_json(self._measures(path), measures)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path.parent / "model_meta.json", json.loads(json.dumps(meta.to_dict(), default=str)))
+        aside = path.with_suffix(".aside")
+        result.to_disk(aside)
+        with written_aside(path) as file:
+            file.write(aside.read_bytes())
+        aside.unlink()
+
+    def _measures(self, path: Path) -> Path:
+        return self.folder / MEASURES / path.relative_to(self.folder / RESULTS)
+
+
+def read_folder(folder: Path) -> Contents:
+    """Everything in a folder of results.
+
+    Raises:
+        DataFileError: there is no result, or a file is damaged.
+    """
+    scores = sorted(_scores(folder), key=lambda score: (score.group, score.task))
+    if not scores:
+        raise DataFileError(
+            f"{folder} has no results; give the --output folder of `jaspertc evaluate`, with a finished task"
+        )
+    parts = {name: folder / name for name in (LATENCY, RUN)}
+    read = {name: read_json(path) if path.is_file() else {} for name, path in parts.items()}
+    tables = [read_table(path) for path in sorted((folder / TABLES).glob("*.json"))]
+    return Contents(scores=scores, latency=read[LATENCY], run=read[RUN], tables=tables)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """A table made by another command: ``{"title", "columns", "rows", "note"?, "command"?}``.
+
+    Raises:
+        DataFileError: a key is missing or a row has another width.
+    """
+    table = read_json(path)
+    if not isinstance(table, dict):
+        raise DataFileError(
+            f"{path} is a {type(table).__name__}, it must be an object with title, columns, rows"
+        )
+    for key, kind in (("title", str), ("columns", list), ("rows", list)):
+        if not isinstance(table.get(key), kind):
+            raise DataFileError(
+                f"{path}: key {key!r} is {table.get(key)!r:.60}, it must be a {kind.__name__}"
+            )
+    for number, row in enumerate(table["rows"], 1):
+        if not isinstance(row, list) or len(row) != len(table["columns"]):
+            raise DataFileError(f"{path}: key 'rows', row {number} must list {len(table['columns'])} values")
+    return table
+
+
+def main_score(result: Mapping[str, Any]) -> float:
+    """The mean of the main scores of a result's splits and subsets."""
+    found = [entry["main_score"] for entries in result["scores"].values() for entry in entries]
+    return float(sum(found) / len(found))
+
+
+def _scores(folder: Path) -> Iterator[Score]:
+    for path in sorted((folder / RESULTS).rglob("*.json")):
+        measures = folder / MEASURES / path.relative_to(folder / RESULTS)
+        if path.name == "model_meta.json" or not measures.is_file():
+            continue
+        result, facts = read_json(path), read_json(measures)
+        yield Score(
+            label=facts["label"],
+            task=result["task_name"],
+            group=facts["group"],
+            score=main_score(result),
+            facts=facts,
+        )

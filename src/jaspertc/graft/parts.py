@@ -1,0 +1,100 @@
+"""A new head or compressor for an encoder; all its other weights stay.
+
+Shape legend: N texts, D model width, R width of the new head.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from jaspertc.config import HeadConfig, ModelConfig
+from jaspertc.errors import InputError
+from jaspertc.model.encoder import Encoder
+
+COMPRESSORS = {"none": "none", "average": "none", "swiglu": "swiglu", "residual-swiglu": "residual-swiglu"}
+
+
+def with_compressor(encoder: Encoder, kind: str, *, seed: int = 0) -> Encoder:
+    """The encoder with another compressor, new unless it has that very kind.
+
+    Args:
+        kind: ``none``, ``average`` (windows without MLP), ``swiglu`` or ``residual-swiglu``.
+    """
+    old = encoder.config.compressor
+    mlp = COMPRESSORS[kind]
+    new = replace(
+        old,
+        kind="none" if kind == "none" else "adaptive-average",
+        mlp=mlp,
+        mlp_size=0 if mlp == "none" else (old.mlp_size or 3 * encoder.config.backbone.hidden_size),
+    )
+    if new == old:
+        return encoder
+    return _rebuilt(encoder, replace(encoder.config, compressor=new), "compressor.", seed)
+
+
+def with_head(encoder: Encoder, dims: int, *, seed: int = 0) -> Encoder:
+    """The encoder with a new linear head of random weights, as wide as ``dims``."""
+    return _rebuilt(encoder, replace(encoder.config, head=HeadConfig(dims=dims)), "head.", seed)
+
+
+def _rebuilt(encoder: Encoder, config: ModelConfig, new: str, seed: int) -> Encoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = Encoder(config)
+    weights = {name: value for name, value in encoder.state_dict().items() if not name.startswith(new)}
+    missing, unknown = student.load_state_dict(weights, strict=False)
+    assert not unknown, unknown
+    assert all(name.startswith(new) for name in missing), missing
+    return student.eval()
+
+
+def fit_head(encoder: Encoder, pooled: Tensor, targets: Tensor, *, ridge: float = 1e-3) -> None:
+    """Set the head to the ridge regression of targets on pooled vectors.
+
+    Args:
+        pooled: the encoder's vectors before the head, shape (N, D).
+        targets: unit targets of the same texts, shape (N, R).
+        ridge: penalty, as a share of the mean variance of the pooled vectors.
+    """
+    linear = encoder.head.linear
+    assert isinstance(linear, nn.Linear)
+    x, y = pooled.double(), targets.double()
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    x, y = x - mean_x, y - mean_y
+    gram = x.T @ x
+    penalty = ridge * float(gram.diagonal().mean())
+    solution = torch.linalg.solve(gram + penalty * torch.eye(len(gram), dtype=x.dtype), x.T @ y)
+    with torch.no_grad():
+        linear.weight.copy_(solution.T)
+        if linear.bias is not None:
+            linear.bias.copy_(mean_y - mean_x @ solution)
+
+
+def turned_head(encoder: Encoder, vectors: Tensor, dims: int) -> Encoder:
+    """The encoder with a head of ``dims`` dimensions that keeps as much of all dot products as possible.
+
+    The new space is spanned by the leading principal directions of the vectors, first the strongest, so
+    that prefixes of the new vectors are the best choice, too. As many dimensions as the model is wide,
+    plus one for the bias, keep all dot products.
+
+    Args:
+        vectors: some of the encoder's unit vectors, shape (N, R).
+
+    Raises:
+        InputError: ``dims`` is not in 1 ... R.
+    """
+    old = encoder.head.linear
+    if not isinstance(old, nn.Linear) or not 1 <= dims <= old.out_features:
+        raise InputError(f"dims is {dims}, it must be 1 to the width of the model's linear head")
+    second_moment = vectors.double().T @ vectors.double()
+    _, directions = torch.linalg.eigh(second_moment)
+    turn = directions.flip(1)[:, :dims].T
+    result = with_head(encoder, dims)
+    new = result.head.linear
+    assert isinstance(new, nn.Linear)
+    with torch.no_grad():
+        new.weight.copy_(turn @ old.weight.double())
+        new.bias.copy_(turn @ old.bias.double() if old.bias is not None else torch.zeros(dims))
+    return result

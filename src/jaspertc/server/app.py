@@ -1,0 +1,145 @@
+"""The web application: routes, middleware, and errors in OpenAI's form."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from jaspertc.engine.embedder import Embedder
+from jaspertc.errors import JasperError
+from jaspertc.server.flow import ClientLeftError, Flow
+from jaspertc.server.limits import BodyLimits, Record
+from jaspertc.server.metrics import Metrics
+from jaspertc.server.names import served_name
+from jaspertc.server.problems import RequestError
+from jaspertc.server.promise import Promise
+from jaspertc.server.routes import make_router
+from jaspertc.server.scheduler import Scheduler
+from jaspertc.server.schema import EmbeddingRequest, SimilarityRequest, TokenizeRequest
+from jaspertc.server.security import Gate, check_listening
+from jaspertc.server.served import ServedModel
+from jaspertc.server.settings import ServerSettings
+
+EXPOSED = {"x-compression-ratio", "x-compressed-tokens", "server-timing", "retry-after"}
+
+
+def create_app(embedder: Embedder, settings: ServerSettings | None = None) -> FastAPI:
+    """A web application around one model.
+
+    Args:
+        embedder: the model; nobody else may compute with it while the application runs.
+        settings: limits and promises; default: the settings' own defaults.
+
+    Raises:
+        ConfigError: the settings contradict each other, or would listen beyond this machine without a key.
+    """
+    settings = settings or ServerSettings()
+    check_listening(settings.host, keys=settings.api_keys, allow_without_key=settings.allow_without_key)
+    name = served_name(embedder.checkpoint.name, settings.name)
+    model = ServedModel(embedder, name=name, max_text_tokens=settings.max_text_tokens)
+    metrics = Metrics()
+    promise = None
+    if settings.slo_ms is not None:
+        promise = Promise(seconds=settings.slo_ms / 1000, floor=settings.slo_floor)
+    scheduler = Scheduler(
+        model,
+        metrics=metrics,
+        batch_tokens=settings.batch_tokens or max(1, embedder.runtime.token_budget // 4),
+        max_wait_s=settings.max_wait_s,
+        promise=promise,
+        threads=settings.threads,
+    )
+    metrics.waiting.set_function(scheduler.waiting)
+    metrics.backlog.set_function(scheduler.backlog_seconds)
+    flow = Flow(model, scheduler, settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(scheduler.start)
+        yield
+        await asyncio.to_thread(scheduler.close)
+        flow.close()
+
+    app = FastAPI(
+        title="jaspertc",
+        summary="Text embeddings with a compression dial, in OpenAI's interface.",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        middleware=_middleware(settings, metrics),
+        exception_handlers=_handlers(),
+    )
+    app.include_router(make_router(flow))
+    app.openapi = _document(app)  # type: ignore[method-assign]
+    app.state.scheduler, app.state.metrics = scheduler, metrics
+    return app
+
+
+def _middleware(settings: ServerSettings, metrics: Metrics) -> list[Middleware]:
+    """Outermost first."""
+    found = [Middleware(Record, metrics=metrics)]
+    if settings.cors_origins:
+        found.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(settings.cors_origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["authorization", "content-type"],
+                expose_headers=sorted(EXPOSED),
+            )
+        )
+    found.append(Middleware(Gate, keys=settings.api_keys, allow_any_host=settings.allow_without_key))
+    found.append(
+        Middleware(BodyLimits, most_bytes=settings.max_request_bytes, seconds=settings.body_timeout_s)
+    )
+    return found
+
+
+def _handlers() -> dict[Any, Callable[[Request, Any], Any]]:
+    def refused(_: Request, error: RequestError) -> Response:
+        return error.response()
+
+    def mistaken(_: Request, error: JasperError) -> Response:
+        return RequestError(str(error)).response()
+
+    def unknown(_: Request, error: HTTPException) -> Response:
+        text = {404: "no such address; see /docs", 405: "this address does not take that method; see /docs"}
+        refusal = RequestError(
+            text.get(error.status_code, str(error.detail)),
+            status=error.status_code,
+            headers=dict(error.headers or {}),
+        )
+        return refusal.response()
+
+    def left(_: Request, __: ClientLeftError) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
+    return {
+        RequestError: refused,
+        JasperError: mistaken,
+        HTTPException: unknown,
+        ClientLeftError: left,
+    }
+
+
+def _document(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """The OpenAPI document, with the bodies that the routes read themselves."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+            schemas = made.setdefault("components", {}).setdefault("schemas", {})
+            for body in (EmbeddingRequest, SimilarityRequest, TokenizeRequest):
+                schemas[body.__name__] = body.model_json_schema(ref_template="#/components/schemas/{model}")
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    return document

@@ -1,0 +1,300 @@
+"""The addresses of the server."""
+
+import base64
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from jaspertc.engine.precision import FloatArray, similarity
+from jaspertc.samples import load_samples
+from jaspertc.server.flow import Embedded, Flow, Wanted
+from jaspertc.server.problems import RequestError
+from jaspertc.server.schema import (
+    EmbeddingRequest,
+    EmbeddingResponse,
+    ModelList,
+    Refusal,
+    SimilarityRequest,
+    SimilarityResponse,
+    TokenizeRequest,
+    TokenizeResponse,
+    parse,
+    read_ids,
+    read_texts,
+)
+from jaspertc.server.schema import Model as ModelSchema
+
+Handler = Callable[[Request], Awaitable[Response]]
+STATIC = {"style.css": "text/css", "app.js": "text/javascript", "docs.js": "text/javascript"}
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": text}
+    for status, text in {
+        400: "Not acceptable; the message says what and why.",
+        401: "No or wrong API key.",
+        403: "Called under a host name that needs an API key.",
+        404: "No such model.",
+        408: "The body did not arrive in time.",
+        413: "The body is too large.",
+        415: "The content type is not JSON.",
+        429: "Busy; try again after the time in retry-after.",
+        500: "A fault of the server.",
+        503: "Stopping, or out of time.",
+    }.items()
+}
+
+
+def json_response(content: Any, headers: dict[str, str] | None = None) -> Response:
+    """JSON of plain values and NumPy arrays."""
+    return Response(
+        orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY),
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+def make_router(flow: Flow) -> APIRouter:
+    """All routes of one server."""
+    router = APIRouter()
+    model, settings = flow.model, flow.settings
+
+    def post(path: str, body: type[BaseModel], answer: type[BaseModel]) -> Callable[[Handler], Handler]:
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}
+        return router.post(
+            path,
+            response_model=answer,
+            responses=REFUSALS,
+            openapi_extra={"requestBody": {"required": True, "content": content}},
+        )
+
+    @post("/v1/embeddings", EmbeddingRequest, EmbeddingResponse)
+    async def embeddings(request: Request) -> Response:
+        """Vectors of texts. OpenAI's interface, and the dial."""
+        body = await flow.parsed(request, lambda raw: parse(EmbeddingRequest, raw))
+        wanted = flow.wanted(body, body.model)
+        _check_dimensions(body.dimensions)
+        found = await embedded(request, body.input, wanted)
+        vectors = model.finish(found.vectors, body.dimensions)
+
+        def answer() -> Response:
+            return json_response(
+                {
+                    "object": "list",
+                    "data": _data(vectors, as_base64=body.encoding_format == "base64"),
+                    "model": body.model,
+                    **_counts(found),
+                },
+                _headers(found),
+            )
+
+        return answer() if vectors.size < 32768 else await flow.off_loop(answer)
+
+    async def embedded(request: Request, value: Any, wanted: Wanted) -> Embedded:
+        ids = read_ids(value, most=settings.max_inputs)
+        if ids is None:
+            return await flow.embed_texts(request, read_texts(value, most=settings.max_inputs), wanted)
+        if not settings.allow_token_ids:
+            raise RequestError(
+                "input holds token ids. Ids of another tokenizer would give valid-looking nonsense, so this "
+                "server takes text: with langchain-openai set check_embedding_ctx_length=False. For ids of "
+                "this model's own tokenizer start the server with --allow-token-ids",
+                param="input",
+                code="token_ids_not_allowed",
+            )
+        if wanted.has_prompt:
+            raise RequestError(
+                "a prompt cannot be put before token ids; leave it out, or send text", param="input"
+            )
+        return await flow.embed_ids(request, ids, wanted)
+
+    def _check_dimensions(dims: int | None) -> None:
+        if dims is not None and dims not in model.widths:
+            widths = ", ".join(map(str, model.widths))
+            raise RequestError(
+                f"dimensions is {dims}, this model was trained for {widths}; other widths lose quality "
+                "unpredictably (slice the vectors yourself if you accept that)",
+                param="dimensions",
+            )
+
+    @router.get("/v1/models", response_model=ModelList)
+    async def models() -> Response:
+        """The model, under its own name and with each of its prompts."""
+        return json_response({"object": "list", "data": [_described(name) for name in names]})
+
+    @router.get("/v1/models/{name:path}", response_model=ModelSchema, responses={404: REFUSALS[404]})
+    async def one_model(name: str) -> Response:
+        """One name of the model, a ratio included."""
+        flow.wanted(EmbeddingRequest(input="", model=name), name)
+        return json_response(_described(name))
+
+    names = [model.name, *(f"{model.name}:{prompt}" for prompt in model.embedder.prompts)]
+
+    @post("/tokenize", TokenizeRequest, TokenizeResponse)
+    async def tokenize(request: Request) -> Response:
+        """Tokens of texts, and the windows that a ratio makes of them."""
+        body = await flow.parsed(request, lambda raw: parse(TokenizeRequest, raw))
+        wanted = flow.wanted(body, body.model)
+        rows = await flow.tokenize(read_texts(body.input, most=settings.max_inputs), wanted.prefix)
+        ratio = model.embedder.default_ratio if wanted.ratio is None else wanted.ratio
+        targets = model.targets(
+            np.array([len(row) for row in rows], dtype=np.int64),
+            ratio=ratio,
+            threshold=wanted.threshold,
+            max_compressed=wanted.max_compressed,
+        )
+
+        def answer() -> Response:
+            data = [
+                {
+                    "ids": row,
+                    "pieces": model.pieces(row),
+                    "compressed": target,
+                    "windows": model.windows(len(row), target),
+                }
+                for row, target in zip(rows, targets.tolist())
+            ]
+            return json_response({"model": model.name, "ratio": ratio, "data": data})
+
+        return await flow.off_loop(answer)
+
+    @post("/similarity", SimilarityRequest, SimilarityResponse)
+    async def similarities(request: Request) -> Response:
+        """Cosine of every pair of texts."""
+        body = await flow.parsed(request, lambda raw: parse(SimilarityRequest, raw))
+        wanted = flow.wanted(body, body.model)
+        rows = read_texts(body.input, most=settings.max_inputs)
+        columns = rows
+        if body.other is not None:
+            columns = read_texts(body.other, param="other", most=settings.max_inputs)
+        texts = rows if columns is rows else rows + columns
+        if len(texts) > settings.max_inputs:
+            raise RequestError(
+                f"input and other have {len(texts):,} texts, the limit is {settings.max_inputs:,}",
+                param="other",
+            )
+        found = await flow.embed_texts(request, texts, wanted)
+        left = found.vectors[: len(rows)]
+        right = left if columns is rows else found.vectors[len(rows) :]
+
+        def answer() -> Response:
+            content = {"model": model.name, "similarities": similarity(left, right), **_counts(found)}
+            return json_response(content, _headers(found))
+
+        return await flow.off_loop(answer)
+
+    @router.get("/health", responses={503: REFUSALS[503]})
+    async def health() -> Response:
+        """Whether the server works."""
+        if not flow.scheduler.healthy:
+            raise RequestError("the computing thread has stopped; restart the server", status=503)
+        return json_response({"status": "ok"})
+
+    @router.get("/ready", responses={503: REFUSALS[503]})
+    async def ready() -> Response:
+        """Whether a request would be accepted now."""
+        wait = flow.scheduler.backlog_seconds()
+        if not flow.scheduler.healthy or wait > settings.max_wait_s:
+            raise RequestError("stopping or busy", status=503, retry_after=1)
+        return json_response({"status": "ready"})
+
+    @router.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(flow.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @router.get("/info")
+    async def info() -> Response:
+        """What the model and this server can do."""
+        embedder = model.embedder
+        return json_response(
+            {
+                "model": model.name,
+                "dims": model.widths,
+                "prompts": embedder.prompts,
+                "default_prompt": embedder.checkpoint.info.default_prompt_name,
+                "can_compress": model.can_compress,
+                "ratio": embedder.default_ratio,
+                "threshold": embedder.default_threshold,
+                "max_positions": embedder.config.backbone.max_positions,
+                "max_inputs": settings.max_inputs,
+                "max_text_tokens": model.max_text_tokens,
+                "max_request_tokens": settings.max_request_tokens,
+                "max_request_bytes": settings.max_request_bytes,
+                "token_ids": settings.allow_token_ids,
+                "slo_ms": settings.slo_ms,
+                "slo_floor": settings.slo_floor if settings.slo_ms else None,
+            }
+        )
+
+    @router.get("/samples")
+    async def samples() -> Response:
+        """The sample passages and questions that ship with the package, for the page."""
+        return json_response({"passages": load_samples("passages"), "questions": load_samples("questions")})
+
+    @router.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return _static("index.html", "text/html")
+
+    @router.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return _static("docs.html", "text/html")
+
+    @router.get("/static/{name}", include_in_schema=False)
+    async def static(name: str) -> Response:
+        if name not in STATIC:  # names are looked up, never joined to a path
+            raise RequestError("no such file", status=404)
+        return _static(name, STATIC[name])
+
+    return router
+
+
+def _described(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "jaspertc"}
+
+
+def _static(name: str, kind: str) -> Response:
+    content = files("jaspertc.server").joinpath("static", name).read_bytes()
+    return Response(content, media_type=f"{kind}; charset=utf-8", headers=PAGE_HEADERS)
+
+
+def _data(vectors: FloatArray, *, as_base64: bool) -> list[dict[str, Any]]:
+    little = np.ascontiguousarray(vectors, dtype="<f4")
+    return [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": base64.b64encode(row.tobytes()).decode() if as_base64 else row,
+        }
+        for index, row in enumerate(little)
+    ]
+
+
+def _counts(found: Embedded) -> dict[str, Any]:
+    return {
+        "usage": {"prompt_tokens": found.tokens, "total_tokens": found.tokens},
+        "compression": {
+            "ratio": found.ratio,
+            "adapted": found.adapted,
+            "compressed_tokens": found.compressed_tokens,
+        },
+    }
+
+
+def _headers(found: Embedded) -> dict[str, str]:
+    return {
+        "x-compression-ratio": f"{found.ratio:g}",
+        "x-compressed-tokens": str(found.compressed_tokens),
+        "server-timing": found.times.header(),
+    }

