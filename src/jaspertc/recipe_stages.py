@@ -96,6 +96,7 @@ class StageConfig:
         compressor: the compressor that the student has from here on: ``none`` (as in stage 1 of the
             report), ``swiglu`` (new, with random weights), ``residual-swiglu`` (new, starts as the
             identity) or ``average`` (windows without MLP); left out, it stays as it is.
+        mlp_size: middle width of a new compressor's MLP; left out, three times the model's.
         ratio: compression ratio in (0, 1], or ``algorithm-2`` or ``wide``: one draw a step.
         threshold: length threshold, in tokens.
         part: see ``TextFile.part``; only these texts (or pairs, by the query).
@@ -126,6 +127,7 @@ class StageConfig:
     negatives: AtLeastZero = 0
     warmup_ratio: float = 0.005
     compressor: Literal["none", "swiglu", "residual-swiglu", "average"] | None = None
+    mlp_size: Count | None = None
     ratio: float | str = 1.0
     threshold: Count = 80
     part: tuple[Annotated[float, Between(0, 1)], ...] = (0.0, 1.0)

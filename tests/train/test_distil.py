@@ -22,7 +22,21 @@ from jaspertc.recipe import read_recipe
 from jaspertc.teaching.fill import Teaching
 from jaspertc.train.run import Distillation
 
-WORDS = "the a river stone bread morning light 河 石 面包 早上 光 walks keeps finds seven 很 少 moon".split()
+WORDS = (
+    "river",
+    "stone",
+    "bread",
+    "morning",
+    "light",
+    "河",
+    "石",
+    "面包",
+    "早上",
+    "光",
+    "walks",
+    "moon",
+    "很",
+)
 
 RECIPE = """
 [[texts.files]]
@@ -131,7 +145,9 @@ def make_run(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
         with Teaching(read) as teaching:
             for job in teaching.jobs:
                 job.run(64)
-        subprocess.run([sys.executable, "-m", "jaspertc", "mine", str(recipe)], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "jaspertc", "mine", str(recipe)], check=True, capture_output=True
+        )
         return recipe
 
     return make
@@ -238,7 +254,9 @@ def test_killed_ten_times_gives_the_same_weights(make_run) -> None:
     assert killed >= 5
     subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
     unbroken = make_run("unbroken", steps=40)
-    subprocess.run([*command[:4], str(unbroken)], check=True, capture_output=True, timeout=300, env=environment)
+    subprocess.run(
+        [*command[:4], str(unbroken)], check=True, capture_output=True, timeout=300, env=environment
+    )
     for stage in ("", "1-distil", "2-compress", "3-dynamic", "4-contrastive"):
         other = weights(unbroken, stage)
         for name, value in weights(recipe, stage).items():

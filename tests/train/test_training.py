@@ -77,7 +77,9 @@ def test_equal_to_plain_autograd_however_it_is_cut(name: str) -> None:
     lengths = np.array([len(row) for row in batch.rows])
     targets = encoder.compressor.target_lengths(lengths, ratio=0.5, threshold=10, max_compressed=None)
     vectors = F.normalize(encoder(pack(batch.rows), targets), dim=-1)
-    losses = weighted_losses(objective, vectors, torch.from_numpy(batch.teacher), queries=4, negatives=2, seed=3)
+    losses = weighted_losses(
+        objective, vectors, torch.from_numpy(batch.teacher), queries=4, negatives=2, seed=3
+    )
     sum(losses.values()).backward()
     expected = {name: parameter.grad for name, parameter in encoder.named_parameters()}
     for budget in (10_000, 60, 1):

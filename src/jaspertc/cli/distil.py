@@ -10,7 +10,8 @@ import typer
 from jaspertc.errors import InputError
 
 if TYPE_CHECKING:
-    from jaspertc.recipe import Recipe, StageConfig
+    from jaspertc.recipe import Recipe
+    from jaspertc.recipe_stages import StageConfig
     from jaspertc.train.loop import StepReport
     from jaspertc.train.run import Distillation
 
@@ -66,9 +67,7 @@ def _distil(recipe: "Recipe", only: int | None) -> None:
 
     processes, device = start_processes(training_sections(recipe)[1].device)
     first = processes.rank == 0
-    run = Distillation(
-        recipe, processes=processes, device=device, say=_say if first else (lambda line: None)
-    )
+    run = Distillation(recipe, processes=processes, device=device, say=_say if first else (lambda line: None))
     with _progress(run) as on_step:
         run.run(only, on_step=on_step)
     if first:
@@ -100,7 +99,9 @@ def _progress(run: "Distillation") -> "Iterator[Callable[[StageConfig, StepRepor
             boards.add(stage.name, report)
             shown = speed.of(report)
             if stage.name not in tasks:
-                tasks[stage.name] = bar.add_task(stage.name, total=stage.steps, completed=report.step, shown="")
+                tasks[stage.name] = bar.add_task(
+                    stage.name, total=stage.steps, completed=report.step, shown=""
+                )
             bar.update(tasks[stage.name], completed=report.step + 1, shown=shown)  # type: ignore[arg-type]
             if not console.is_terminal and speed.line_is_due():
                 left = ((stage.steps or 0) - report.step - 1) * speed.seconds_a_step / 60

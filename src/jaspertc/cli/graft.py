@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def graft(
     source: Annotated[str, typer.Argument(help="Checkpoint folder or hub name to start from.")],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    layers: Annotated[int | None, typer.Option(help="Layers to keep, every k-th. Default: all.")] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Layers to keep: how many, or which, from 0, such as 0,1,2,5. Default: all."),
+    ] = None,
     vocabulary: Annotated[
         list[Path] | None,
         typer.Option(
@@ -66,7 +69,13 @@ def graft(
         share = counts[keep].sum() / max(1, counts.sum())
         console.print(f"kept {len(keep):,} of {len(counts):,} tokens, {share:.3%} of those read")
     student = graft(
-        checkpoint.encoder, layers=layers, keep_tokens=keep, mlp=mlp, mlp_size=mlp_size, dims=dims, seed=seed
+        checkpoint.encoder,
+        layers=_layers(layers),
+        keep_tokens=keep,
+        mlp=mlp,
+        mlp_size=mlp_size,
+        dims=dims,
+        seed=seed,
     )
     info = checkpoint.info
     save_checkpoint(
@@ -86,6 +95,15 @@ def graft(
         f"{out}: {student.config.backbone.num_layers} layers, {student.config.embedding_dims} dims, "
         f"{sum(p.numel() for p in student.parameters()) / 1e6:.1f}M parameters, {size / 1e6:.1f} MB"
     )
+
+
+def _layers(value: str | None) -> int | list[int] | None:
+    parts = [] if value is None else value.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise InputError(f"--layers is {value!r}, it must be a number, or numbers such as 0,1,2,5")
+    if len(parts) < 2:
+        return int(parts[0]) if parts else None
+    return [int(part) for part in parts]
 
 
 def _split_prompt(item: str) -> tuple[str, str]:

@@ -39,7 +39,8 @@ table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-
 th, td { padding: .38rem .55rem; text-align: left; vertical-align: bottom;
   border-bottom: 1px solid var(--line); }
 td { vertical-align: top; }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { text-align: right; }
+td.number { white-space: nowrap; }
 thead th { font-weight: 600; color: var(--soft); }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--panel); }
 tbody tr:last-child td { border-bottom: 0; }

@@ -12,7 +12,7 @@ from jaspertc.evaluation.store import Contents, Score, read_folder, read_table
 from jaspertc.evaluation.summary import Summary, distinct
 from jaspertc.evaluation.tables import Table
 
-MAPS = 4
+MAPS = 3
 
 
 @dataclass(frozen=True, kw_only=True)

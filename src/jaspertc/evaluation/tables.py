@@ -110,6 +110,7 @@ def published_table(summary: Summary) -> Table | None:
     if not names:
         return None
     label = summary.labels[0]
+    limit = summary.facts(label)["limit"]
     rows = []
     for task in names:
         score = summary.get(label, task)
@@ -121,7 +122,8 @@ def published_table(summary: Summary) -> Table | None:
         title="Beside published scores × 100",
         columns=["task", label, f"less {known['columns'][0]}", *known["columns"]],
         rows=rows,
-        note=known["source"],
+        note=known["source"]
+        + (f" Ours are of {limit} items at most and cannot be compared with them." if limit else ""),
     )
 
 

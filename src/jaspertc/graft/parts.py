@@ -15,19 +15,20 @@ from jaspertc.model.encoder import Encoder
 COMPRESSORS = {"none": "none", "average": "none", "swiglu": "swiglu", "residual-swiglu": "residual-swiglu"}
 
 
-def with_compressor(encoder: Encoder, kind: str, *, seed: int = 0) -> Encoder:
+def with_compressor(encoder: Encoder, kind: str, *, mlp_size: int | None = None, seed: int = 0) -> Encoder:
     """The encoder with another compressor, new unless it has that very kind.
 
     Args:
         kind: ``none``, ``average`` (windows without MLP), ``swiglu`` or ``residual-swiglu``.
+        mlp_size: the MLP's middle width; left out, it stays, or becomes three times the model's.
     """
     old = encoder.config.compressor
-    mlp = COMPRESSORS[kind]
+    mlp, usual = COMPRESSORS[kind], 3 * encoder.config.backbone.hidden_size
     new = replace(
         old,
         kind="none" if kind == "none" else "adaptive-average",
         mlp=mlp,
-        mlp_size=0 if mlp == "none" else (old.mlp_size or 3 * encoder.config.backbone.hidden_size),
+        mlp_size=0 if mlp == "none" else (mlp_size or old.mlp_size or usual),
     )
     if new == old:
         return encoder
@@ -50,7 +51,7 @@ def _rebuilt(encoder: Encoder, config: ModelConfig, new: str, seed: int) -> Enco
     return student.eval()
 
 
-def fit_head(encoder: Encoder, pooled: Tensor, targets: Tensor, *, ridge: float = 1e-3) -> None:
+def fit_head(encoder: Encoder, pooled: Tensor, targets: Tensor, *, ridge: float = 1e-2) -> None:
     """Set the head to the ridge regression of targets on pooled vectors.
 
     Args:

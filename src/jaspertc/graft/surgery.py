@@ -1,6 +1,7 @@
 """Fewer layers, fewer tokens, a compressor and a head: a student that starts from a pretrained encoder."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -28,10 +29,21 @@ def kept_layers(total: int, keep: int) -> list[int]:
     return [(place + 1) * total // keep - 1 for place in range(keep)]
 
 
+def _kept(total: int, layers: int | Sequence[int] | None) -> list[int]:
+    if layers is None:
+        return list(range(total))
+    if isinstance(layers, int):
+        return kept_layers(total, layers)
+    kept = list(layers)
+    if not kept or kept != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < total:
+        raise InputError(f"layers is {kept}, it must be different numbers from 0 to {total - 1}, in order")
+    return kept
+
+
 def graft(
     source: Encoder,
     *,
-    layers: int | None = None,
+    layers: int | Sequence[int] | None = None,
     keep_tokens: IntArray | None = None,
     mlp: str = "residual-swiglu",
     mlp_size: int | None = None,
@@ -46,7 +58,7 @@ def graft(
     the source's own width, its vectors at ratio 1 equal the source's.
 
     Args:
-        layers: layers to keep, every k-th; ``None`` keeps all.
+        layers: how many layers to keep, every k-th, or which, from 0; ``None`` keeps all.
         keep_tokens: rows of the token table to keep, in their new order; ``None`` keeps all.
         mlp: the compressor's MLP: ``residual-swiglu``, ``swiglu`` or ``none``.
         mlp_size: its middle width; default three times the model's.
@@ -66,7 +78,7 @@ def graft(
         raise InputError(f"dims is {dims}, it must be >= 1")
     old = source.config
     width = old.backbone.hidden_size
-    kept = kept_layers(old.backbone.num_layers, layers or old.backbone.num_layers)
+    kept = _kept(old.backbone.num_layers, layers)
     usual = CompressorConfig()
     config = replace(
         old,

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# The ratio falls while the predicted wait goes from half the promise to nine tenths of it. Reacting early
-# keeps the wait short at the same ratio; the last tenth is left to errors of the prediction.
-BEGIN, END = 0.5, 0.9
+# The ratio falls while the predicted wait goes from a fifth of the promise to seven tenths of it. Where it
+# settles depends on the load alone, so reacting early costs no quality and keeps the wait short; the rest is
+# left to chance arrivals and errors of the prediction.
+BEGIN, END = 0.2, 0.7
 STEPS = 16
 
 
@@ -31,7 +32,7 @@ class Promise:
 
         >>> Promise(seconds=1, floor=0.2).ratio(0.5, wait=0.1, own=lambda ratio: 0.2)
         0.5
-        >>> Promise(seconds=1, floor=0.2).ratio(0.5, wait=0.7, own=lambda ratio: 0.1)
+        >>> Promise(seconds=1, floor=0.2).ratio(0.5, wait=0.45, own=lambda ratio: 0.1)
         0.35
         """
         if default <= self.floor:

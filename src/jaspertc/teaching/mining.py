@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from jaspertc.corpus.lines import SUFFIXES, json_line, lines_aside
-from jaspertc.corpus.read import read_objects, read_texts
+from jaspertc.corpus.read import read_objects
 from jaspertc.errors import ConfigError, DataFileError
-from jaspertc.recipe import PairTexts, Recipe
+from jaspertc.recipe import Recipe
 from jaspertc.recipe_stages import Mining
 from jaspertc.teaching.fill import check_roles, choose_teachers
 from jaspertc.teaching.ranking import (
@@ -259,20 +259,7 @@ def _check_settings(recipe: Recipe, overwrite: bool) -> Mining:
         raise ConfigError(f"mining.output is {output}, a folder; give a file")
     if output.exists() and not overwrite:
         raise DataFileError(f"{output} exists already; give --overwrite to replace it, or another output")
-    for index, pair in enumerate(recipe.texts.pairs):
-        _check_part(index, pair)
     return settings
-
-
-def _check_part(index: int, pair: PairTexts) -> None:
-    """Without ids each side would be drawn by its own content, and they would not fit together."""
-    if pair.part != (0.0, 1.0):
-        row: Any = next(read_texts(pair.path, pair.query_field, pair.id_field), None)
-        if row is not None and row.id is None:
-            raise ConfigError(
-                f"texts.pairs[{index}] ({pair.path}) has a part but its rows have no ids to draw by; give "
-                "each row an id, or use limit"
-            )
 
 
 def read_mined(path: str | Path) -> Iterator[MinedPair]:

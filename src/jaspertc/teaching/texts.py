@@ -9,7 +9,7 @@ import numpy as np
 
 from jaspertc.corpus.read import read_texts
 from jaspertc.errors import ConfigError
-from jaspertc.recipe import Recipe, TextFile
+from jaspertc.recipe import PairTexts, Recipe, TextFile
 from jaspertc.teaching.keys import BoolArray, KeyArray, content_id, keys_of, place_of
 
 BLOCK = 4096
@@ -50,6 +50,8 @@ class RecipeTexts:
     """
 
     def __init__(self, recipe: Recipe) -> None:
+        for index, pair in enumerate(recipe.texts.pairs):
+            _check_part(index, pair)
         files = recipe.texts.all_files
         tables = [_keys_of_file(index, file) for index, file in enumerate(files)]
         repeats = _repeats(files, tables)
@@ -96,6 +98,17 @@ class RecipeTexts:
                 if take:
                     chosen.setdefault(item.file.role, []).append(text)
         return chosen
+
+
+def _check_part(index: int, pair: PairTexts) -> None:
+    """Without ids each side would be drawn by its own content, and they would not fit together."""
+    if pair.part != (0.0, 1.0):
+        row = next(read_texts(pair.path, pair.query_field, pair.id_field), None)
+        if row is not None and row.id is None:
+            raise ConfigError(
+                f"texts.pairs[{index}] ({pair.path}) has a part but its rows have no ids to draw by; give "
+                "each row an id, or use limit"
+            )
 
 
 def _keys_of_file(index: int, file: TextFile) -> KeyArray:

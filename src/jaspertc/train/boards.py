@@ -21,7 +21,7 @@ class Boards:
         except ImportError:
             return
         if stage not in self._open:
-            self._open[stage] = SummaryWriter(str(self._places[stage]), purge_step=report.step)  # type: ignore[no-untyped-call]
+            self._open[stage] = SummaryWriter(str(self._places[stage]), purge_step=report.step)
         board = self._open[stage]
         for name, value in report.losses.items():
             board.add_scalar(f"loss/{name}", value, report.step)

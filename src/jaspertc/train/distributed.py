@@ -37,6 +37,10 @@ class TorchProcesses:
         for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors])):
             tensor.copy_(part.view_as(tensor))
 
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        dist.barrier()
+
 
 def start_processes(device: str) -> tuple[Processes, str]:
     """Join the processes that ``accelerate launch`` or ``torchrun`` started; or be alone.

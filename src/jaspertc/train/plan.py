@@ -1,4 +1,4 @@
-"""What a run would cost, before it runs: steps, tokens, arithmetic, memory, time; and which files are missing."""
+"""What a run would cost, before it runs: steps, tokens, arithmetic, memory, time; and what is missing."""
 
 import random
 import time

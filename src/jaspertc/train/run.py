@@ -24,7 +24,8 @@ from jaspertc.checkpoint import load_checkpoint, save_checkpoint
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.graft.parts import turned_head
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe import Recipe, StageConfig, Student, Training
+from jaspertc.recipe import Recipe
+from jaspertc.recipe_stages import StageConfig, Student, Training
 from jaspertc.teaching.files import locked
 from jaspertc.teaching.mining import read_mined
 from jaspertc.teaching.targets import Targets
@@ -117,9 +118,13 @@ class Distillation:
         )
         self.check_stages()
         say("preparing the tokens")
+        if self.processes.rank:
+            self.processes.wait()  # for the first, which writes them
         self.tokens = prepare_tokens(
             recipe, texts, self.checkpoint.tokenizer, self.training.folder / "tokens", advance=advance
         )
+        if not self.processes.rank:
+            self.processes.wait()
         self.stages = [self._data(stage) for stage in recipe.stages]
 
     def check_stages(self) -> None:
@@ -131,7 +136,9 @@ class Distillation:
                 patterns = [*stage.trainable, *(later.parameters for later in stage.unfreeze)]
                 for pattern in patterns:
                     if not any(re.search(pattern, name) for name, _ in encoder.named_parameters()):
-                        raise ConfigError(f"stage {stage.name}: {pattern!r} matches no parameter of the model")
+                        raise ConfigError(
+                            f"stage {stage.name}: {pattern!r} matches no parameter of the model"
+                        )
 
     @cached_property
     def held_out(self) -> IntArray:
@@ -183,8 +190,8 @@ class Distillation:
             if mining is None or not mining.output.is_file():
                 where = "[mining] output" if mining is None else str(mining.output)
                 raise ConfigError(
-                    f"stage {stage.name}: negatives is {stage.negatives} but there is no {where}; add [mining] "
-                    "and run `jaspertc mine RECIPE`, or set negatives = 0"
+                    f"stage {stage.name}: negatives is {stage.negatives} but there is no {where}; add "
+                    "[mining] and run `jaspertc mine RECIPE`, or set negatives = 0"
                 )
             for row in read_mined(mining.output):
                 yield row.query_id, row.positive_id, row.negative_ids
@@ -201,9 +208,7 @@ class Distillation:
         """The folder of a stage."""
         return self.training.folder / f"{index + 1}-{self.recipe.stages[index].name}"
 
-    def run(
-        self, only: int | None = None, *, on_step: OnStep = lambda stage, report: None
-    ) -> Path | None:
+    def run(self, only: int | None = None, *, on_step: OnStep = lambda stage, report: None) -> Path | None:
         """Run all stages, or one of them (from 0), and return the folder of the result if it is complete.
 
         Raises:
@@ -241,12 +246,13 @@ class Distillation:
                 chosen = chosen[np.argsort(self.tokens.places[chosen], kind="stable")]
                 chosen = chosen[: self.student.head_texts]
                 rows = [self.tokens.row(number) for number in chosen.tolist()]
-                start_head(encoder, rows, targets_by_role(self.tokens, chosen, self.targets.vectors))
+                targets = targets_by_role(self.tokens, chosen, self.targets.vectors)
+                start_head(encoder, rows, targets, DTYPES[self.recipe.stages[0].dtype])
         else:
             before = self.folder(index - 1) / MODEL
             if not before.exists():
                 raise TrainingError(
-                    f"stage {index + 1} starts from {before}, which is not there yet; run the stages before it"
+                    f"stage {index + 1} starts from {before}, which is not there; run the stages before it"
                 )
             encoder = load_checkpoint(before).encoder
         return for_stage(encoder, self.recipe.stages[index]).to(self.device)
@@ -277,6 +283,7 @@ class Distillation:
             on_step=after_step,
         )
         if self.processes.rank:
+            self.processes.wait()
             return
         if config.average > 1:
             encoder.load_state_dict(average_weights(saved_states(folder)[-config.average :]))
@@ -285,6 +292,7 @@ class Distillation:
         rows = read_log(folder / METRICS)
         draw_stage(folder / "curve.png", config.name, rows, read_log(folder / VALIDATION))
         self._save(folder / MODEL, encoder, "float32", config)
+        self.processes.wait()
 
     def _validate(self, encoder: Encoder, config: StageConfig, folder: Path, step: int) -> None:
         scores = self.watch.scores(encoder, threshold=config.threshold, dtype=DTYPES[config.dtype])
@@ -299,9 +307,7 @@ class Distillation:
     @cached_property
     def watch(self) -> Watch:
         """Validation, read when first needed."""
-        return Watch(
-            self.recipe, self.checkpoint.tokenizer, self.tokens, self.held_out, self.targets.vectors
-        )
+        return Watch(self.recipe, self.checkpoint.tokenizer, self.tokens, self.held_out, self.targets.vectors)
 
     def _save(self, folder: Path, encoder: Encoder, weights: str, stage: StageConfig) -> None:
         student = self.student

@@ -55,6 +55,9 @@ class Processes(Protocol):
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over processes."""
 
+    def wait(self) -> None:
+        """Return when every process has come here."""
+
 
 class Alone:
     """One process."""
@@ -66,6 +69,9 @@ class Alone:
         return rows
 
     def add(self, tensors: Sequence[Tensor]) -> None:
+        return
+
+    def wait(self) -> None:
         return
 
 
@@ -111,7 +117,8 @@ def accumulate_gradients(
 
     def vectors(piece: IntArray) -> Tensor:
         with precision:
-            return encoder(pack([rows[i] for i in piece.tolist()]), targets[piece])
+            out: Tensor = encoder(pack([rows[i] for i in piece.tolist()]), targets[piece])
+            return out
 
     keep_graph = len(pieces) == 1 or int(targets.sum()) <= graph_tokens
     with torch.set_grad_enabled(keep_graph):

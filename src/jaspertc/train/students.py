@@ -11,7 +11,7 @@ from jaspertc.errors import ConfigError
 from jaspertc.graft import graft
 from jaspertc.graft.parts import fit_head, with_compressor, with_head
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe import StageConfig, Student
+from jaspertc.recipe_stages import StageConfig, Student
 from jaspertc.train.batches import FloatArray
 from jaspertc.train.watching import Rows, encode_rows
 
@@ -31,7 +31,9 @@ def load_student(student: Student, dims: int, *, seed: int = 0) -> tuple[Checkpo
     encoder = checkpoint.encoder.float()
     positions = encoder.config.backbone.max_positions
     if student.max_length > positions:
-        raise ConfigError(f"[student] max_length is {student.max_length}, the model has {positions} positions")
+        raise ConfigError(
+            f"[student] max_length is {student.max_length}, the model has {positions} positions"
+        )
     if student.layers is not None:
         encoder = graft(encoder, layers=student.layers, mlp="none")
     if encoder.head.linear is None or encoder.config.embedding_dims != dims:
@@ -39,12 +41,12 @@ def load_student(student: Student, dims: int, *, seed: int = 0) -> tuple[Checkpo
     return checkpoint, encoder
 
 
-def start_head(encoder: Encoder, rows: Rows, targets: FloatArray) -> None:
+def start_head(encoder: Encoder, rows: Rows, targets: FloatArray, dtype: torch.dtype = torch.float32) -> None:
     """Fit the student's head to the targets of some texts, shape (N, R)."""
     linear = encoder.head.linear
     encoder.head.linear = None
     try:
-        pooled = encode_rows(encoder, rows, ratio=1.0, threshold=10**9)
+        pooled = encode_rows(encoder, rows, ratio=1.0, threshold=10**9, dtype=dtype)
     finally:
         encoder.head.linear = linear
     fit_head(encoder, torch.from_numpy(pooled), torch.from_numpy(targets))
@@ -58,11 +60,11 @@ def for_stage(encoder: Encoder, stage: StageConfig) -> Encoder:
     """
     if any(width > encoder.config.embedding_dims for width in stage.objective.matryoshka):
         raise ConfigError(
-            f"stage {stage.name}: matryoshka is {list(stage.objective.matryoshka)}, the student's vectors have "
-            f"{encoder.config.embedding_dims} dimensions"
+            f"stage {stage.name}: matryoshka is {list(stage.objective.matryoshka)}, the student's vectors "
+            f"have {encoder.config.embedding_dims} dimensions"
         )
     if stage.compressor is not None:
-        encoder = with_compressor(encoder, stage.compressor, seed=stage.seed)
+        encoder = with_compressor(encoder, stage.compressor, mlp_size=stage.mlp_size, seed=stage.seed)
     if stage.ratio != 1 and not encoder.compressor.can_compress:
         raise ConfigError(
             f"stage {stage.name}: ratio is {stage.ratio} but the student has no compressor by then; set "

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from jaspertc.errors import TrainingError
-from jaspertc.recipe import Recipe, Student
+from jaspertc.recipe import Recipe
+from jaspertc.recipe_stages import Student
 from jaspertc.teaching.keys import place_of
 from jaspertc.teaching.texts import RecipeTexts
 from jaspertc.text.packing import IntArray
@@ -98,9 +99,7 @@ def prepare_tokens(
     return Tokens(folder, recipe.roles)
 
 
-def tokenize(
-    texts: list[str], role: str, student: Student, tokenizer: Tokenizer
-) -> list[IntArray]:
+def tokenize(texts: list[str], role: str, student: Student, tokenizer: Tokenizer) -> list[IntArray]:
     """Token ids of texts of one role, the role's prompt first."""
     prompt = student.prompts.get(role, "")
     return tokenizer.encode_batch([prompt + text for text in texts], max_length=student.max_length)
