@@ -19,3 +19,9 @@ def test_sentence_pairs_cover_the_scale() -> None:
     assert Counter(pair["lang"] for pair in pairs) == {"en": 20, "zh": 20, "en-zh": 20}
     for low in range(5):
         assert sum(low <= pair["score"] <= low + 1 for pair in pairs) >= 8
+
+
+def test_pairs_are_the_questions_with_their_passages() -> None:
+    passages = {passage["id"]: passage["text"] for passage in load_samples("passages")}
+    expected = [(row["question"], passages[row["passage"]]) for row in load_samples("questions")]
+    assert [(pair["query"], pair["positive"]) for pair in load_samples("pairs")] == expected

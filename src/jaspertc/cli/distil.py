@@ -159,6 +159,7 @@ def _print_table(run: "Distillation") -> None:
 
 
 def _plan(recipe: "Recipe") -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
@@ -166,16 +167,16 @@ def _plan(recipe: "Recipe") -> None:
     from jaspertc.train.plan import plan
 
     made = plan(recipe)
-    table = Table(title="plan")
-    for heading in ("stage", "steps", "texts a step", "tokens", "compressed", "PFLOP", "hours", "GiB"):
-        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    table = Table(title="plan", box=SIMPLE)
+    for heading in ("stage", "steps", "texts/step", "tokens", "kept", "PFLOP", "hours", "GiB"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
     for row in made.rows:
         table.add_row(
             row.name,
             f"{row.steps:,}",
             f"{row.texts:,}",
-            f"{row.tokens:.3g}",
-            f"{row.compressed:.3g}",
+            _count(row.tokens),
+            _count(row.compressed),
             f"{row.flops / 1e15:.3g}",
             f"{row.hours:.3g}",
             f"{row.gib:.3g}",
@@ -186,6 +187,14 @@ def _plan(recipe: "Recipe") -> None:
     if made.problems:
         raise ConfigError("; ".join(made.problems))
     typer.echo("every file is there")
+
+
+def _count(value: float) -> str:
+    """A number with three digits: 63.4k, 1.2M, 7.2G."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
 
 
 def _say(line: str) -> None:
