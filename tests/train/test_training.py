@@ -91,6 +91,99 @@ def test_equal_to_plain_autograd_however_it_is_cut(name: str) -> None:
                 assert (found[key] - value).abs().max() <= 1e-10
 
 
+def test_keeping_or_repeating_what_gradients_need_is_the_same() -> None:
+    encoder, repeated = student().double(), student().double()
+    options = {"token_budget": 60, **SETTINGS}
+    kept = accumulate_gradients(
+        encoder, exact(batch_at(0)), OBJECTIVES["stage 4"], graph_tokens=10**6, **options
+    )
+    again = accumulate_gradients(repeated, exact(batch_at(0)), OBJECTIVES["stage 4"], **options)
+    assert kept == pytest.approx(again)
+    for one, other in zip(encoder.parameters(), repeated.parameters()):
+        if one.grad is not None:
+            assert (one.grad - other.grad).abs().max() <= 1e-12
+
+
+def test_checkpointing_gives_the_same_gradients() -> None:
+    plain, checkpointed = student().double(), student().double()
+    checkpointed.backbone.checkpointing = True
+    for encoder in (plain, checkpointed):
+        accumulate_gradients(
+            encoder, exact(batch_at(0)), OBJECTIVES["stage 3"], token_budget=10_000, **SETTINGS
+        )
+    for one, other in zip(plain.parameters(), checkpointed.parameters()):
+        if one.grad is not None:
+            assert (one.grad - other.grad).abs().max() <= 1e-12
+
+
+def test_matryoshka_adds_the_losses_of_prefixes_and_heads() -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(12, 12 + 5, dtype=torch.float64)
+    teacher = F.normalize(torch.randn(12, 12, dtype=torch.float64), dim=-1)
+    options = {"queries": 0, "negatives": 0, "seed": 0}
+    plain = Objective(cosine=10, similarity=100)
+    nested = replace(plain, matryoshka=(4, 8), matryoshka_heads=(5,))
+    found = weighted_losses(nested, vectors, teacher, **options)
+    own = vectors[:, :12]
+    similarity = sum(
+        weighted_losses(Objective(similarity=100), part, teacher, **options)["similarity"]
+        for part in (own, own[:, :4], own[:, :8], vectors[:, 12:])
+    )
+    assert found["similarity"] == pytest.approx(float(similarity))
+    assert found["cosine"] == weighted_losses(plain, own, teacher, **options)["cosine"]
+    with pytest.raises(ConfigError, match="13 dimensions"):
+        weighted_losses(plain, vectors[:, :13], teacher, **options)
+
+
+class _Rank:
+    """One of two processes, which adds nothing: shows what a process does by itself."""
+
+    count = 2
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def gather(self, rows: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("nothing is gathered")
+
+    def add(self, tensors: object) -> None:
+        return
+
+    def wait(self) -> None:
+        return
+
+
+def test_without_gathering_each_process_has_its_own_candidates() -> None:
+    batch = exact(batch_at(0))
+    total: dict[str, torch.Tensor] = {}
+    expected: dict[str, torch.Tensor] = {}
+    for rank in range(2):
+        encoder = student().double()
+        accumulate_gradients(
+            encoder,
+            batch,
+            OBJECTIVES["stage 4"],
+            token_budget=10_000,
+            gather=False,
+            processes=_Rank(rank),
+            **SETTINGS,
+        )
+        queries = [rank, rank + 2]
+        places = [*queries, *(4 + 3 * query + k for query in queries for k in range(3))]
+        part = replace(
+            batch, rows=[batch.rows[i] for i in places], teacher=batch.teacher[places], queries=2
+        )
+        alone = student().double()
+        accumulate_gradients(alone, part, OBJECTIVES["stage 4"], token_budget=10_000, **SETTINGS)
+        for name, parameter in encoder.named_parameters():
+            if parameter.grad is not None:
+                total[name] = total.get(name, 0) + parameter.grad
+                expected[name] = expected.get(name, 0) + alone.get_parameter(name).grad / 2
+    assert total
+    for name, gradient in total.items():
+        assert (gradient - expected[name]).abs().max() <= 1e-12
+
+
 class _Gloo:
     def __init__(self, rank: int, count: int) -> None:
         from jaspertc.train.distributed import TorchProcesses
