@@ -24,7 +24,7 @@ def evaluate(
         bool, typer.Option("--local", help="The small test set in the package, without network.")
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(help="Your own tasks: a folder, or a TOML file with [[tasks]].")
+        Path | None, typer.Option(help="Your own tasks: a folder, or a TOML file of tasks.")
     ] = None,
     ratio: Annotated[
         list[float] | None,
@@ -41,7 +41,7 @@ def evaluate(
         typer.Option(
             metavar="KIND=PATH",
             help="Also evaluate this model: KIND is jaspertc, sentence-transformers, use or function; "
-            "or a TOML file with [[peers]]. Repeatable.",
+            "or a TOML file of peers. Repeatable.",
         ),
     ] = None,
     output: Annotated[
