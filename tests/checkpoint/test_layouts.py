@@ -13,7 +13,7 @@ from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.errors import CheckpointError
 
-CLOSE = {"rtol": 0, "atol": 1e-6}
+CLOSE = {"rtol": 0, "atol": 2e-6}  # float32 rounding; which kernels sum in which order varies
 
 
 def load(folder, **options):

@@ -76,6 +76,15 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return _dequantized(tensors)
 
 
+def has_int8(folder: Path) -> bool:
+    """Whether matrices are stored as int8, each with its scales."""
+    for path in weight_files(folder):
+        with _opened(path) as file:
+            if any(name.endswith(SCALE_SUFFIX) for name in file.keys()):  # noqa: SIM118 (no mapping)
+                return True
+    return False
+
+
 def read_rows(folder: Path, *names: str) -> list[int | None]:
     """The first dimension of each named tensor, without reading it; ``None`` for one that is not there."""
     rows: dict[str, int] = {}

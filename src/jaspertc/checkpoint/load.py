@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from jaspertc.checkpoint.files import check_tensors, read_weights
+from jaspertc.checkpoint.files import check_tensors, has_int8, read_weights
 from jaspertc.checkpoint.layouts import CheckpointInfo, read_info
 from jaspertc.errors import CheckpointError, MissingExtraError, TokenizerError
 from jaspertc.model.encoder import Encoder
@@ -41,6 +41,11 @@ class Checkpoint:
                 "put the tokenizer.json of this very checkpoint there"
             )
         return tokenizer
+
+    @cached_property
+    def has_int8_weights(self) -> bool:
+        """Whether the folder stores matrices as int8."""
+        return has_int8(self.folder)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -15,12 +15,11 @@ from jaspertc.engine import inputs
 from jaspertc.engine.batcher import plan_batches
 from jaspertc.engine.inputs import EncodeOptions
 from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarity, to_precision
+from jaspertc.engine.runtimes import build_runtime
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.model.compression import Ratio, check_ratio
 from jaspertc.text.packing import IntArray, pack
-
-RUNTIMES = {"torch": TorchRuntime}
 
 
 class Embedder:
@@ -49,7 +48,7 @@ class Embedder:
         *,
         device: str = "auto",
         dtype: str = "auto",
-        runtime: str = "torch",
+        runtime: str = "auto",
         pooler: str | None = None,
     ) -> "Embedder":
         """Load a model.
@@ -58,17 +57,15 @@ class Embedder:
             name: ``mini`` (in the package), a checkpoint folder, or a hub name such as ``org/model``.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
             dtype: ``auto``, ``float32`` or ``bfloat16``.
-            runtime: what computes; ``torch``.
+            runtime: what computes: ``torch``, ``openvino`` (CPU), or ``auto``; see ``build_runtime``.
             pooler: overrides the folder's pooling (``mean``, ``last``, ``first``).
 
         Raises:
             CheckpointError: the model is missing, incomplete, corrupt or of an unsupported kind.
             InputError: device, dtype or runtime is not available.
         """
-        if not isinstance(runtime, str) or runtime not in RUNTIMES:
-            raise InputError(f"runtime is {runtime!r}, it must be one of {', '.join(RUNTIMES)}")
         checkpoint = load_checkpoint(name, pooler=pooler)
-        return cls(checkpoint, RUNTIMES[runtime](checkpoint.encoder, device=device, dtype=dtype))
+        return cls(checkpoint, build_runtime(runtime, checkpoint, device=device, dtype=dtype))
 
     def __repr__(self) -> str:
         return (

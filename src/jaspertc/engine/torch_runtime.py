@@ -62,6 +62,7 @@ class TorchRuntime:
         self.device = choose_device(device)
         stored = encoder.backbone.token_table.weight.dtype
         self.dtype = choose_dtype(dtype, stored, self.device)
+        self.precision = str(self.dtype).removeprefix("torch.")  # what products are computed in
         self.token_budget = TOKEN_BUDGET.get(self.device.type, TOKEN_BUDGET["cpu"])
         self.encoder = encoder.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
         self.encoder.fold()

@@ -73,7 +73,7 @@ class JaspertcAdapter:
             "pooling": self.model.config.pooler,
             "ratio": self.ratio,
             "threshold": self.model.default_threshold,
-            "computed in": str(self.model.runtime.dtype).removeprefix("torch."),
+            "computed in": self.model.runtime.precision,
         }
         self._warned = False
 

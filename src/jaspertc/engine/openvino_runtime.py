@@ -1,0 +1,94 @@
+"""Runs an encoder's layers with OpenVINO, on the CPU; lookup, compression and pooling stay in PyTorch.
+
+Shape legend: C compressed tokens, R rows, S width of a row, D model width.
+"""
+
+import logging
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jaspertc.engine.rows import plan_rows
+from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.errors import InputError, MissingExtraError
+from jaspertc.model.attention import PackedLayout
+from jaspertc.model.backbones.base import Backbone
+from jaspertc.model.encoder import Encoder
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"auto": "int8", "int8": "int8", "bfloat16": "bfloat16", "float32": "float32"}
+GROUP = 128  # values of a token that share a scale when activations are quantised
+
+
+class OpenVINOBackbone(Backbone):
+    """The layers of another backbone, compiled. Its parameters are copied and can then be freed.
+
+    Args:
+        precision: ``int8``, ``bfloat16`` or ``float32``.
+    """
+
+    def __init__(self, backbone: Backbone, precision: str) -> None:
+        super().__init__(backbone.config)
+        import openvino as ov
+
+        from jaspertc.engine.openvino_graph import build_graph
+
+        self._table = backbone.token_table
+        self._before: nn.Module | None = getattr(backbone, "embeddings", None)
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if precision == "int8" else 0,
+        }
+        graph = build_graph(backbone, int8=precision == "int8")
+        self._compiled: Any = ov.Core().compile_model(graph, "CPU", options)
+        self._requests = threading.local()
+
+    @property
+    def token_table(self) -> nn.Embedding:
+        return self._table
+
+    def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:
+        """Token embeddings after compression, shape (C, D) -> last hidden states, shape (C, D)."""
+        if self._before is not None:
+            x = self._before(x, layout)
+        rows = plan_rows(layout.lengths)
+        states = np.zeros((rows.count * rows.width, x.shape[1]), dtype=np.float32)
+        states[rows.cells] = x.numpy()
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._compiled.create_infer_request()
+        shape = (rows.count, rows.width, x.shape[1])
+        result = self._requests.own.infer([states.reshape(shape), rows.segments, rows.positions])[0]
+        return torch.from_numpy(result.reshape(-1, x.shape[1])[rows.cells])
+
+
+class OpenVINORuntime(TorchRuntime):
+    """Vectors from packed batches, with int8 weights and activations unless ``dtype`` says otherwise.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+        InputError: another device than the CPU, or an unknown dtype.
+    """
+
+    name = "openvino"
+
+    def __init__(self, encoder: Encoder, *, device: str = "auto", dtype: str = "auto") -> None:
+        if device not in ("auto", "cpu"):
+            raise InputError(
+                f"device is {device!r}, the runtime 'openvino' has 'cpu' only; use runtime='torch'"
+            )
+        if dtype not in DTYPES:
+            raise InputError(f"dtype is {dtype!r}, the runtime 'openvino' has {', '.join(DTYPES)}")
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingExtraError("openvino", "cpu", "the runtime 'openvino'") from error
+        super().__init__(encoder, device="cpu", dtype="float32")
+        self.encoder.backbone = OpenVINOBackbone(self.encoder.backbone, DTYPES[dtype])
+        self.precision = DTYPES[dtype]
+        logger.info("runtime: openvino %s on the CPU, %s", openvino.__version__, self.precision)
