@@ -40,7 +40,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="KIND=PATH",
-            help="Also evaluate this model: KIND is jaspertc, sentence-transformers, use or function; "
+            help="Also evaluate this model: KIND is jaspertc, sentence-transformers, use, function or fused; "
             "or a TOML file of peers. Repeatable.",
         ),
     ] = None,

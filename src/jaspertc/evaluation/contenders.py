@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError, InputError
+from jaspertc.evaluation.fused import FusedPeer, FusedTarget
 from jaspertc.evaluation.prompts import max_length_of, prompt_of
 from jaspertc.recipe import TEACHER_KINDS, TeacherRecipe
 from jaspertc.recipe_reader import Reader
@@ -81,8 +82,8 @@ class PeerFile:
     peers: tuple[TeacherRecipe, ...]
 
 
-KINDS: dict[str, type[TeacherRecipe]] = {**TEACHER_KINDS, "function": FunctionPeer}
-MAIN_KEY = {"use": "path", "function": "function"}
+KINDS: dict[str, type[TeacherRecipe]] = {**TEACHER_KINDS, "function": FunctionPeer, "fused": FusedPeer}
+MAIN_KEY = {"use": "path", "function": "function", "fused": "recipe"}
 
 
 class Swept:
@@ -163,7 +164,7 @@ def read_peers(specs: Sequence[str]) -> list[TeacherRecipe]:
     found: list[TeacherRecipe] = []
     for spec in specs:
         kind, equals, value = spec.partition("=")
-        if spec.endswith(".toml"):
+        if spec.endswith(".toml") and kind not in KINDS:
             found += _read_file(Path(spec))
         elif not equals or kind not in KINDS or kind == "openai":
             kinds = ", ".join(name for name in KINDS if name != "openai")
@@ -174,7 +175,8 @@ def read_peers(specs: Sequence[str]) -> list[TeacherRecipe]:
         else:
             key = MAIN_KEY.get(kind, "model")
             name = Path(value).name.split(":")[0] if kind == "function" else Path(value).name
-            table = {"name": name, "kind": kind, key: value if key != "path" else str(Path(value).absolute())}
+            place = str(Path(value).absolute()) if key in ("path", "recipe") else value
+            table = {"name": name, "kind": kind, key: place}
             found.append(Reader(Path("--peer"), {TeacherRecipe: KINDS}).section(TeacherRecipe, table, spec))
     names = [peer.name for peer in found]
     for name in names:
@@ -191,6 +193,16 @@ def load_peer(recipe: TeacherRecipe) -> Contender:
     """
     if isinstance(recipe, FunctionPeer):
         return _function_peer(recipe)
+    if isinstance(recipe, FusedPeer):
+        fused = FusedTarget(recipe.recipe)
+        return Contender(
+            name=recipe.name,
+            revision=fused.revision,
+            dims=fused.dims,
+            megabytes=None,
+            prompts=fused.prompts,
+            embed=fused.embed,
+        )
     from jaspertc.teaching.adapters import load_teacher
 
     folder = Path(str(getattr(recipe, "path", "") or getattr(recipe, "model", "")))

@@ -1,0 +1,72 @@
+"""The fused target as a contender: its vectors are the cached targets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaspertc.errors import ConfigError
+from jaspertc.evaluation.contenders import load_peer, read_peers
+from jaspertc.recipe import read_recipe
+from jaspertc.teaching.fill import Teaching
+from jaspertc.teaching.targets import Targets
+
+RECIPE = """
+[[texts.files]]
+path = "documents.jsonl"
+
+[[texts.files]]
+path = "queries.jsonl"
+role = "query"
+
+[[teachers]]
+name = "prompted"
+kind = "jaspertc"
+model = "{model}"
+prompts = {{ query = "Find: ", document = "{document}" }}
+reducers = [{{ kind = "centre" }}]
+
+[[teachers]]
+name = "plain"
+kind = "jaspertc"
+model = "{model}"
+weight = 0.5
+
+[cache]
+folder = "cache"
+"""
+
+
+def write(folder: Path, model: Path, document: str = "") -> Path:
+    for role in ("documents", "queries"):
+        rows = [{"id": f"{role}{i}", "text": f"{role} about number {i * i}"} for i in range(8)]
+        (folder / f"{role}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = folder / "recipe.toml"
+    recipe.write_text(RECIPE.format(model=model, document=document))
+    with Teaching(read_recipe(recipe)) as teaching:
+        for job in teaching.jobs:
+            job.run(64)
+    return recipe
+
+
+def test_embeds_the_target(tmp_path: Path, model_folder: Path) -> None:
+    recipe = write(tmp_path, model_folder)
+    (peer,) = read_peers([f"fused={recipe}"])
+    contender = load_peer(peer)
+    assert contender.prompts == {"document": "", "query": "Find: "}
+    targets = Targets(read_recipe(recipe))
+    for role, prompt in (("document", ""), ("query", "Find: ")):
+        name = "documents" if role == "document" else "queries"
+        texts = [f"{name} about number {i * i}" for i in range(8)]
+        found = contender.embed(texts, prompt)
+        assert found.shape == (8, contender.dims)
+        expected = targets.vectors([f"{name}{i}" for i in range(8)], role)
+        assert np.abs(found - expected).max() <= 2e-3  # the cache holds float16
+
+
+def test_a_prompt_must_tell_the_role(tmp_path: Path, model_folder: Path) -> None:
+    recipe = write(tmp_path, model_folder, document="Find: ")
+    (peer,) = read_peers([f"fused={recipe}"])
+    with pytest.raises(ConfigError, match="same prompt"):
+        load_peer(peer)
