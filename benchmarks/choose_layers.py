@@ -37,7 +37,9 @@ class Model:
     def __init__(self, folder: str, texts: list[str], max_length: int, prompt: str) -> None:
         checkpoint = load_checkpoint(folder, pooler="mean")
         self.encoder = checkpoint.encoder.float()
-        self.rows = checkpoint.tokenizer.encode_batch([prompt + text for text in texts], max_length=max_length)
+        self.rows = checkpoint.tokenizer.encode_batch(
+            [prompt + text for text in texts], max_length=max_length
+        )
         backbone = self.encoder.backbone
         self.holder, self.name = (
             (backbone.encoder, "layer") if backbone.config.kind == "bert" else (backbone, "layers")
@@ -48,9 +50,7 @@ class Model:
     def similarities(self, keep: list[int]) -> np.ndarray:
         """Cosines of all pairs of centred vectors, with these layers only."""
         setattr(self.holder, self.name, nn.ModuleList(self.layers[index] for index in keep))
-        vectors = encode_rows(
-            self.encoder, self.rows, ratio=1.0, threshold=10**9, dtype=torch.bfloat16
-        )
+        vectors = encode_rows(self.encoder, self.rows, ratio=1.0, threshold=10**9, dtype=torch.bfloat16)
         vectors = vectors - vectors.mean(0)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
@@ -70,9 +70,7 @@ def main() -> None:
     parser.add_argument("--prompt", default="query: ")
     parser.add_argument("--output", type=Path, help="JSON file for the result")
     options = parser.parse_args()
-    model = Model(
-        options.model, sample(options.texts, options.count, 1), options.max_length, options.prompt
-    )
+    model = Model(options.model, sample(options.texts, options.count, 1), options.max_length, options.prompt)
     keep = list(range(len(model.layers)))
     rows = []
     while len(keep) > options.to:

@@ -284,6 +284,8 @@ class RetrievalFile:
     Args:
         positive_field: the answer's text; with ``corpus``, its id there.
         corpus: file of the candidates; default: all answers of this file.
+        id_field: what ``part`` goes by.
+        part: see ``TextFile.part``: another part of a file of pairs than the one that is trained on.
     """
 
     name: str
@@ -296,7 +298,12 @@ class RetrievalFile:
     query_role: str = "query"
     document_role: str = "document"
     where: Mapping[str, Any] = field(default_factory=dict)
+    id_field: str = "id"
+    part: tuple[Annotated[float, Between(0, 1)], ...] = (0.0, 1.0)
     limit: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_part(self.part)
 
 
 @dataclass(frozen=True, kw_only=True)

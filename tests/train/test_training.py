@@ -170,9 +170,7 @@ def test_without_gathering_each_process_has_its_own_candidates() -> None:
         )
         queries = [rank, rank + 2]
         places = [*queries, *(4 + 3 * query + k for query in queries for k in range(3))]
-        part = replace(
-            batch, rows=[batch.rows[i] for i in places], teacher=batch.teacher[places], queries=2
-        )
+        part = replace(batch, rows=[batch.rows[i] for i in places], teacher=batch.teacher[places], queries=2)
         alone = student().double()
         accumulate_gradients(alone, part, OBJECTIVES["stage 4"], token_budget=10_000, **SETTINGS)
         for name, parameter in encoder.named_parameters():

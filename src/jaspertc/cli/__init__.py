@@ -16,6 +16,7 @@ from jaspertc.cli.index import index as index_command
 from jaspertc.cli.inspect import inspect as inspect_command
 from jaspertc.cli.lengths import lengths as lengths_command
 from jaspertc.cli.mine import mine as mine_command
+from jaspertc.cli.plan import plan as plan_command
 from jaspertc.cli.report import report as report_command
 from jaspertc.cli.search import search as search_command
 from jaspertc.cli.serve import serve as serve_command
@@ -39,6 +40,7 @@ app.command(name="clean")(clean_command)
 app.command(name="lengths")(lengths_command)
 app.command(name="teach")(teach_command)
 app.command(name="mine")(mine_command)
+app.command(name="plan")(plan_command)
 app.command(name="distil")(distil_command)
 app.command(name="evaluate")(evaluate_command)
 app.command(name="report")(report_command)

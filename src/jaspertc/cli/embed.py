@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jaspertc.cli.scale import Address, Engine, HourlyCost, WorkerCpus, WorkerGpus, Workers
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
 
 
 def embed(
-    output: Annotated[Path, typer.Option(help="The file to make: .npy, .jsonl or .parquet.")],
+    output: Annotated[
+        str, typer.Option(help="The file to make: .npy, .jsonl or .parquet. With --engine ray also a folder.")
+    ],
     source: Annotated[
         str,
         typer.Argument(
             metavar="INPUT",
-            help="A .txt (one text a line), .jsonl, .jsonl.gz or .parquet file; -: stdin.",
+            help="A .txt (one text a line), .jsonl, .jsonl.gz or .parquet file; -: stdin. With --engine ray "
+            "also a folder or pattern of them, or a URL such as s3://bucket/folder.",
         ),
     ] = "-",
     model: Annotated[str, typer.Option(help="mini, a checkpoint folder or a hub name.")] = "mini",
@@ -64,22 +69,41 @@ def embed(
         bool, typer.Option(help="Go on after the last block that an earlier run of this command finished.")
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.")] = False,
+    engine: Engine = "local",
+    workers: Workers = None,
+    worker_cpus: WorkerCpus = 1.0,
+    worker_gpus: WorkerGpus = 0.0,
+    address: Address = None,
+    hourly_cost: HourlyCost = None,
 ) -> None:
     """Embed the texts of a file.
 
     Memory does not grow with the file. Finished blocks are kept in OUTPUT.partial until all are there: after
     an interruption the same command goes on and gives the same bytes.
 
-    .npy holds one row for each text, in order; .jsonl and .parquet also hold the ids.
+    .npy holds one row for each text, in order; .jsonl and .parquet also hold the ids. --engine ray leaves out
+    bad rows, lists them in _bad.jsonl, and needs: pip install 'jaspertc[ray]'.
     """
+    from jaspertc.cli.scale import cost_note, embed_on_ray, is_ray, pool_of
+
+    if is_ray(engine):
+        encode: dict[str, Any] = {"ratio": ratio, "threshold": threshold, "max_compressed": max_compressed}
+        encode |= {"max_length": max_length, "prompt": prompt, "prompt_name": prompt_name}
+        encode |= {"dims": dims, "precision": precision}
+        job: dict[str, Any] = {"source": source, "output": output, "model": model, "encode": encode}
+        job |= {"text_field": text_field, "id_field": id_field, "shard_rows": batch_size}
+        job |= {"device": device, "dtype": dtype, "resume": resume, "overwrite": overwrite}
+        embed_on_ray(job, pool_of(workers, worker_cpus, worker_gpus, address), hourly_cost)
+        return
     from jaspertc.corpus.read import STDIN, blocks, count_rows, read_texts, source_identity
     from jaspertc.corpus.write import BlockStore, check_target
     from jaspertc.errors import DataFileError
 
     # What can be wrong with the files is found before the model is loaded, which is slow.
-    check_target(output, overwrite=overwrite)
+    target = Path(output)
+    check_target(target, overwrite=overwrite)
     rows = read_texts(source, text_field, id_field)
-    if source != STDIN and output.exists() and output.samefile(source):
+    if source != STDIN and target.exists() and target.samefile(source):
         raise DataFileError(f"{output} is the input; give another --output")
     identity = None if source == STDIN else source_identity(source)
     if identity is None and sys.stdin.isatty():
@@ -101,14 +125,14 @@ def embed(
         **options,
         "model": embedder.fingerprint,
         "device": embedder.runtime.device.type,
-        "dtype": str(embedder.runtime.dtype).removeprefix("torch."),
+        "dtype": embedder.runtime.precision,
         "text field": text_field,
         "id field": id_field,
         "batch size": batch_size,
     }
     no_vectors = embedder.encode([], **options)
     total = count_rows(source)
-    with BlockStore(output, settings, identity, resume=resume, overwrite=overwrite) as store:
+    with BlockStore(target, settings, identity, resume=resume, overwrite=overwrite) as store:
         done_before, started = store.rows, time.monotonic()
         if not store.finished:
             _embed_blocks(embedder, options, store, blocks(islice(rows, store.rows, None), batch_size), total)
@@ -119,8 +143,8 @@ def embed(
     if not store.rows:
         typer.echo(f"warning: {source} holds no texts; {output} holds no vectors", err=True)
     before = f", {done_before} were done before" if done_before else ""
-    rate = count / max(seconds, 1e-9)
-    typer.echo(f"{count} texts in {seconds:.1f} s ({rate:.4g} texts/s){before}: {output}", err=True)
+    rate = f"{count / max(seconds, 1e-9):.4g} texts/s{cost_note(hourly_cost, seconds, count)}"
+    typer.echo(f"{count} texts in {seconds:.1f} s ({rate}){before}: {output}", err=True)
 
 
 def _embed_blocks(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.scale import Address, Engine, HourlyCost, WorkerCpus, WorkerGpus, Workers
+
 if TYPE_CHECKING:
     from jaspertc.recipe import Recipe
     from jaspertc.teaching.fill import Job
@@ -26,15 +28,27 @@ def teach(
     repair: Annotated[
         bool, typer.Option("--repair", help="Forget damaged shards and compute their texts again.")
     ] = False,
+    engine: Engine = "local",
+    workers: Workers = None,
+    worker_cpus: WorkerCpus = 1.0,
+    worker_gpus: WorkerGpus = 0.0,
+    address: Address = None,
+    hourly_cost: HourlyCost = None,
 ) -> None:
     """Keep teachers' vectors of the texts of a recipe.
 
     Everything is checked before the first vector is computed. Finished shards are never computed again:
     run the same command after an interruption, or after adding texts, and it goes on.
     """
+    from jaspertc.cli.scale import is_ray, pool_of, teach_on_ray
     from jaspertc.errors import InputError
     from jaspertc.recipe import read_recipe
 
+    on_ray = is_ray(engine)
+    if on_ray and (verify or score):
+        raise InputError(
+            "--engine ray is given with --verify or --score, which need no cluster; leave it out"
+        )
     if verify + score + repair > 1:
         raise InputError("--verify, --score and --repair are given together; give one of them")
     read = read_recipe(recipe)
@@ -42,15 +56,18 @@ def teach(
         _verify(read, teacher)
     elif score:
         _score(read, teacher)
+    elif on_ray:
+        pool = pool_of(workers, worker_cpus, worker_gpus, address)
+        teach_on_ray(read, teacher, repair, pool, hourly_cost)
     else:
-        _teach(read, teacher, repair)
+        _teach(read, teacher, repair, hourly_cost)
 
 
-def _teach(recipe: "Recipe", name: str | None, repair: bool) -> None:
+def _teach(recipe: "Recipe", name: str | None, repair: bool, hourly_cost: float | None) -> None:
     from jaspertc.teaching.fill import Teaching
 
     with Teaching(recipe, name, repair=repair, say=_say) as teaching:
-        _run(teaching.jobs, recipe.cache.shard_rows)
+        _run(teaching.jobs, recipe.cache.shard_rows, hourly_cost)
     _say(f"done: {recipe.cache.folder}")
 
 
@@ -86,8 +103,10 @@ def _verify(recipe: "Recipe", name: str | None) -> None:
         raise CacheError(f"{len(wrong)} problems in {recipe.cache.folder}, the first: {wrong[0]}")
 
 
-def _run(jobs: "Sequence[Job]", shard_rows: int) -> None:
+def _run(jobs: "Sequence[Job]", shard_rows: int, hourly_cost: float | None = None) -> None:
     import time
+
+    from jaspertc.cli.scale import cost_note
 
     for job in jobs:
         if not job.left:
@@ -97,9 +116,9 @@ def _run(jobs: "Sequence[Job]", shard_rows: int) -> None:
         with _progress(job) as advance:
             job.run(shard_rows, advance)
         seconds = time.monotonic() - started
-        rate = job.left / max(seconds, 1e-9)
+        rate = f"{job.left / max(seconds, 1e-9):.4g} texts/s{cost_note(hourly_cost, seconds, job.left)}"
         before = f", {job.total - job.left} were done before" if job.left < job.total else ""
-        _say(f"{job.name}: {job.left} texts in {seconds:.1f} s ({rate:.4g} texts/s){before}")
+        _say(f"{job.name}: {job.left} texts in {seconds:.1f} s ({rate}){before}")
 
 
 @contextmanager

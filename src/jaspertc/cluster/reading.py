@@ -4,6 +4,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from jaspertc.cluster.units import IdKind, Unit, open_parquet
 from jaspertc.corpus.ids import content_id
 from jaspertc.corpus.read import PARQUET_ROWS, Id, Row
 
-TAIL_BYTES = 1 << 16
+TAIL_BYTES = 1 << 20
+GIVEN_UP = 16  # times the longest text: as far as a line that is too long is read, for its id
 LARGEST_ID = 2**63 - 1
 
 NO_TEXT, NO_STRING, NO_JSON, NO_UTF8 = "no text", "text is no string", "not JSON", "not UTF-8"
@@ -141,7 +143,7 @@ def _byte_lines(unit: Unit, most: int) -> Iterator[tuple[str, bytes | Any]]:
     end = unit.stop
     while not data.endswith(b"\n") and end < size:
         last = len(data) - (data.rfind(b"\n") + 1)
-        if last > 2 * most:
+        if last > GIVEN_UP * most:
             break
         more = bytes(system.cat_file(path, start=end, end=min(end + TAIL_BYTES, size)))
         end += len(more)
@@ -187,11 +189,11 @@ def _parquet_rows(unit: Unit, fields: Fields) -> Iterator[Row | Bad]:
 
 def _lost(unit: Unit, fields: Fields, where: str, done: int) -> Iterator[Bad]:
     """Rows whose text cannot be read any more; their ids are in another column, which may be sound."""
-    try:
-        names = [name for _, name in _cells(unit, fields, [])][done - unit.start :]
-    except (OSError, ValueError, KeyError):
-        names = []
-    if fields.ids == "none" or len(names) != unit.stop - done:
+    names: list[Any] = []
+    if fields.ids != "none":
+        with suppress(OSError, ValueError, KeyError):
+            names = [name for _, name in _cells(unit, fields, [])][done - unit.start :]
+    if not names or len(names) != unit.stop - done:
         yield Bad(f"{where}, from row {done}", None, BROKEN_GROUP, unit.stop - done)
         return
     for number, name in enumerate(names, done):

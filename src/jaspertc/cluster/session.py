@@ -26,7 +26,7 @@ class Pool:
         workers: how many, each with a model of its own; ``None``: as many as fit this machine.
         cpus: CPU cores of a worker, > 0; its matrix products use as many threads.
         gpus: GPUs of a worker, >= 0; a fraction shares one among several.
-        address: of a running cluster, such as ``auto``; ``None`` starts one here, for the time of the command.
+        address: of a running cluster, such as ``auto``; ``None`` starts one here while the command runs.
 
     Raises:
         InputError: a number is out of range.
@@ -58,7 +58,6 @@ def require_ray() -> Any:
         MissingExtraError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         import ray
         import ray.data
@@ -102,7 +101,9 @@ def _start(ray: Any, pool: Pool) -> None:
                 **quiet,
             )
     except Exception as error:  # Ray raises many kinds, by cause
-        where = f"the cluster {address!r} cannot be reached" if address else "no cluster could be started here"
+        where = (
+            f"the cluster {address!r} cannot be reached" if address else "no cluster could be started here"
+        )
         raise ClusterError(
             f"{where} ({type(error).__name__}: {error}); give the --address of a running one, "
             "or use --engine local"
@@ -155,7 +156,9 @@ def mapped(
     context.execution_options.preserve_order = ordered
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    rows = ray.data.from_items([dict(item) for item in items], override_num_blocks=min(len(items), MOST_BLOCKS))
+    rows = ray.data.from_items(
+        [dict(item) for item in items], override_num_blocks=min(len(items), MOST_BLOCKS)
+    )
     answers = rows.map_batches(
         worker,
         batch_size=1,

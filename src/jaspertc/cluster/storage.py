@@ -30,7 +30,9 @@ def open_url(url: str) -> tuple[Any, str]:
     try:
         system, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise DataFileError(f"{url} cannot be opened ({error}); install what its kind of URL needs") from error
+        raise DataFileError(
+            f"{url} cannot be opened ({error}); install what its kind of URL needs"
+        ) from error
     return system, str(path)
 
 
@@ -88,7 +90,9 @@ class Folder:
             return {}
         except OSError as error:
             raise DataFileError(f"{self.url} cannot be read ({error})") from error
-        return {str(item["name"]).rsplit("/", 1)[-1]: item["size"] for item in found if item["type"] == "file"}
+        return {
+            str(item["name"]).rsplit("/", 1)[-1]: item["size"] for item in found if item["type"] == "file"
+        }
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file in place, whole: written under another name, then renamed.

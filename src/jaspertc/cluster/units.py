@@ -137,7 +137,7 @@ def _parts(url: str, rows: int) -> Iterator[Mapping[str, Any]]:
 
 
 def open_parquet(url: str) -> Any:
-    """The file, whose page checksums are compared where it has some; whatever pyarrow raises comes through."""
+    """The file; page checksums are compared where it has some, and what pyarrow raises comes through."""
     try:
         import pyarrow.parquet
     except ImportError as error:

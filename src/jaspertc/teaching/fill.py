@@ -89,7 +89,12 @@ def check_roles(teachers: Iterable[TeacherRecipe], roles: Iterable[str]) -> None
             teacher.prompt_of(role)
 
 
-def load_teachers(recipe: Recipe, teachers: Iterable[TeacherRecipe], texts: int) -> dict[str, Teacher]:
+def load_teachers(
+    recipe: Recipe,
+    teachers: Iterable[TeacherRecipe],
+    texts: int,
+    load: Callable[[TeacherRecipe], Teacher] | None = None,
+) -> dict[str, Teacher]:
     """Load teachers by name and check that their widths fit their reducers; ``texts`` are there to fit on.
 
     Raises:
@@ -98,7 +103,7 @@ def load_teachers(recipe: Recipe, teachers: Iterable[TeacherRecipe], texts: int)
     """
     loaded = {}
     for teacher in teachers:
-        loaded[teacher.name] = load_teacher(teacher)
+        loaded[teacher.name] = (load or load_teacher)(teacher)
         check_widths(teacher, loaded[teacher.name].dims, min(recipe.fusion.fit_texts, texts))
     return loaded
 
@@ -116,6 +121,7 @@ class Teaching:
         name: only this teacher.
         repair: forget damaged shards, to compute their texts again.
         say: told what is going on, a line at a time.
+        load: gives a teacher, where it is not to be loaded into this process.
 
     Raises:
         ConfigError: recipe, texts and teachers do not fit together.
@@ -130,6 +136,7 @@ class Teaching:
         *,
         repair: bool = False,
         say: Callable[[str], None] = lambda line: None,
+        load: Callable[[TeacherRecipe], Teacher] | None = None,
     ) -> None:
         teachers = choose_teachers(recipe, name)
         check_roles(teachers, recipe.roles)
@@ -137,7 +144,7 @@ class Teaching:
         self.recipe = recipe
         self.texts = RecipeTexts(recipe)
         say(f"{len(self.texts)} texts; loading {len(teachers)} teachers")
-        loaded = load_teachers(recipe, teachers, len(self.texts))
+        loaded = load_teachers(recipe, teachers, len(self.texts), load)
         say("checking the cache")
         self._stack = ExitStack()
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaspertc.errors import ConfigError, DataFileError
 from jaspertc.recipe import PairFile, RetrievalFile, Validation
+from jaspertc.teaching.keys import place_of
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -74,7 +75,7 @@ def _read_retrieval(file: RetrievalFile) -> RetrievalSet:
             places[name] = len(documents)
             documents.append(_text(where, row, file.corpus_text_field))
     relevant: dict[str, set[int]] = {}
-    for where, row in islice(_rows(file.path, file.where), file.limit):
+    for where, row in islice(_in_part(file), file.limit):
         query = _text(where, row, file.query_field)
         if file.corpus is None:
             answer = _text(where, row, file.positive_field)
@@ -100,8 +101,17 @@ def _read_retrieval(file: RetrievalFile) -> RetrievalSet:
     )
 
 
+def _in_part(file: RetrievalFile) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    low, high = file.part
+    for where, row in _rows(file.path, file.where):
+        if file.part == (0, 1) or low <= place_of(str(_field(where, row, file.id_field))) < high:
+            yield where, row
+
+
 def _nothing(kind: str, file: PairFile | RetrievalFile) -> str:
     condition = f" where {dict(file.where)}" if file.where else ""
+    if isinstance(file, RetrievalFile) and file.part != (0, 1):
+        condition += f" in part {list(file.part)}"
     return f"validation.{kind} {file.name!r}: {file.path} has no rows{condition}; correct path or where"
 
 

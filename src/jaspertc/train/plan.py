@@ -10,11 +10,14 @@ import torch
 
 from jaspertc.checkpoint.layouts import read_info
 from jaspertc.checkpoint.load import resolve
-from jaspertc.config import ModelConfig
+from jaspertc.config import BackboneConfig, HeadConfig, ModelConfig
 from jaspertc.errors import JasperError
 from jaspertc.model.compression import target_lengths
 from jaspertc.model.cost import text_flops
-from jaspertc.recipe import Recipe, StageConfig
+from jaspertc.model.shapes import known_shape
+from jaspertc.recipe import Recipe
+from jaspertc.recipe_stages import StageConfig
+from jaspertc.text.packing import IntArray
 from jaspertc.train.run import training_sections
 
 EFFICIENCY = 0.4  # share of the measured matrix-product speed that a training step reaches
@@ -23,7 +26,8 @@ DRAWS = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRow:
-    """A stage: optimiser steps, texts a step, tokens before and after compression, FLOPs, hours, memory."""
+    """A stage: optimiser steps, texts a step, tokens before and after compression, FLOPs, hours, memory,
+    parameters."""
 
     name: str
     steps: int
@@ -33,6 +37,7 @@ class PlanRow:
     flops: float
     hours: float
     gib: float
+    weights: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +49,23 @@ class Plan:
     problems: list[str]
 
 
-def plan(recipe: Recipe, *, flops_per_second: float | None = None) -> Plan:
-    """Work out what a recipe would cost on this machine, without training or reading vectors.
+def plan(
+    recipe: Recipe,
+    *,
+    flops_per_second: float | None = None,
+    efficiency: float = EFFICIENCY,
+    texts: int | None = None,
+    tokens: int | None = None,
+    devices: int = 1,
+) -> Plan:
+    """Work out what a recipe would cost, without training or reading vectors.
 
     Args:
-        flops_per_second: of matrix products, all devices together; measured here if left out.
+        flops_per_second: of matrix products, all devices together; measured here, on one, if left out.
+        efficiency: share of it that a training step reaches.
+        texts: how many; as [training] says if left out.
+        tokens: their mean length; likewise.
+        devices: processes that share a step, each with a device.
 
     Raises:
         ConfigError: the recipe has no student, training or stages.
@@ -56,32 +73,42 @@ def plan(recipe: Recipe, *, flops_per_second: float | None = None) -> Plan:
     student, training = training_sections(recipe)
     problems = _missing_files(recipe)
     speed = flops_per_second or measured_speed()
-    notes = [f"matrix products here: {speed / 1e9:.0f} GFLOP/s; assumed for training: {EFFICIENCY:.0%} of it"]
-    texts, length = training.expected_texts, training.expected_tokens or 100
+    where = "here" if flops_per_second is None else f"on {devices} devices"
+    notes = [
+        f"matrix products {where}: {speed / 1e9:,.0f} GFLOP/s; assumed for training: {efficiency:.0%} of it"
+    ]
+    given = texts is not None or tokens is not None
+    texts, length = texts or training.expected_texts, tokens or training.expected_tokens or 100
     if texts is None:
         texts = 0
         problems.append("[training] expected_texts is missing; the plan needs it")
     else:
-        notes.append(f"{texts:,} texts of {length} tokens on average, as [training] says")
+        said = "as asked for" if given else "as [training] says"
+        notes.append(f"{texts:,} texts of {length} tokens on average, {said}")
     try:
         config = read_info(resolve(student.model)).config
     except JasperError as error:
         problems.append(f"[student] model: {error}")
-        return Plan(rows=[], notes=notes, problems=problems)
+        shape = known_shape(student.model)
+        if shape is None:
+            return Plan(rows=[], notes=notes, problems=problems)
+        config = ModelConfig(backbone=shape, head=HeadConfig(dims=shape.hidden_size))
+        notes.append("the student's shape is the published one, since its folder is not there")
     rows = [
-        _row(stage, config, texts, length, student.layers, speed, recipe.texts.pairs != ())
+        _row(stage, config, texts, length, student.layers, speed * efficiency, devices)
         for stage in recipe.stages
     ]
     total = sum(row.hours for row in rows)
-    notes.append(f"all stages: {sum(row.flops for row in rows) / 1e15:.3g} PFLOP, {total:.3g} hours here")
+    flops = sum(row.flops for row in rows)
+    notes.append(f"all stages: {flops / 1e15:.3g} PFLOP, {total:.3g} hours {where}")
     return Plan(rows=rows, notes=notes, problems=problems)
 
 
-def measured_speed(seconds: float = 0.5) -> float:
-    """FLOP/s of bfloat16 matrix products on this machine's first device."""
+def measured_speed(seconds: float = 0.5, dtype: torch.dtype = torch.bfloat16) -> float:
+    """FLOP/s of matrix products of a type on this machine's first device."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    x = torch.randn(2048, 1024, dtype=torch.bfloat16, device=device)
-    w = torch.randn(1024, 1024, dtype=torch.bfloat16, device=device)
+    x = torch.randn(2048, 1024, dtype=dtype, device=device)
+    w = torch.randn(1024, 1024, dtype=dtype, device=device)
     (x @ w).sum().item()
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
@@ -93,7 +120,8 @@ def measured_speed(seconds: float = 0.5) -> float:
 def _missing_files(recipe: Recipe) -> list[str]:
     paths: list[Path] = [file.path for file in recipe.texts.all_files]
     if recipe.validation is not None:
-        paths += [item.path for item in (*recipe.validation.sts, *recipe.validation.retrieval)]
+        paths += [item.path for item in recipe.validation.sts]
+        paths += [item.path for item in recipe.validation.retrieval]
         paths += [item.corpus for item in recipe.validation.retrieval if item.corpus is not None]
     if recipe.mining is not None and any(stage.negatives for stage in recipe.stages):
         paths.append(recipe.mining.output)
@@ -110,11 +138,11 @@ def _row(
     length: int,
     layers: int | None,
     speed: float,
-    with_pairs: bool,
+    devices: int,
 ) -> PlanRow:
     per_step = stage.batch_size * (2 + stage.negatives if stage.objective.needs_pairs else 1)
     steps = stage.steps or max(1, round((stage.epochs or 0) * texts / per_step))
-    lengths = _lengths(length)
+    lengths = typical_lengths(length)
     sample = stage.ratio_sampler()
     rng = random.Random(0)
     ratios = [sample(rng) for _ in range(16)]
@@ -135,15 +163,17 @@ def _row(
         tokens=float(lengths.mean()) * per_step * steps,
         compressed=float(compressed.mean()) * per_step * steps,
         flops=flops,
-        hours=flops / (speed * EFFICIENCY) / 3600,
-        gib=_gib(config, stage, share, per_step * float(compressed.mean())),
+        hours=flops / speed / 3600,
+        gib=_gib(config, stage, share, per_step * float(compressed.mean()) / devices),
+        weights=weights_of(config.backbone, share),
     )
 
 
-def _lengths(mean: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """Lengths of texts as they usually fall: lognormal, half of them within a factor of two."""
+def typical_lengths(mean: int) -> IntArray:
+    """Lengths of texts as they usually fall, in tokens: lognormal, half of them within a factor of two."""
     drawn = np.random.default_rng(0).lognormal(0.0, 0.75, DRAWS)
-    return np.maximum(3, mean * drawn / drawn.mean()).astype(np.int64)
+    lengths: IntArray = np.maximum(3, mean * drawn / drawn.mean()).astype(np.int64)
+    return lengths
 
 
 def _gib(config: ModelConfig, stage: StageConfig, share: float, tokens: float) -> float:
@@ -152,11 +182,19 @@ def _gib(config: ModelConfig, stage: StageConfig, share: float, tokens: float) -
     width = backbone.hidden_size
     matrices = 3 if backbone.kind == "qwen3" else 2
     attention = (2 * backbone.num_heads + 2 * backbone.num_kv_heads) * backbone.head_dim
-    layer = width * (attention + matrices * backbone.intermediate_size)
-    weights = backbone.vocab_size * width + share * backbone.num_layers * layer
+    weights = weights_of(backbone, share)
     kept = min(tokens, max(stage.graph_tokens, stage.token_budget))
     bytes_each = 4 if stage.dtype == "float32" else 2
     per_token = 6 * width + attention + (matrices + 1) * backbone.intermediate_size
     layers = 1 if stage.checkpointing else share * backbone.num_layers
     activations = kept * bytes_each * (per_token * layers + width * share * backbone.num_layers)
     return (16 * weights + activations) / 2**30
+
+
+def weights_of(backbone: BackboneConfig, share: float = 1.0) -> float:
+    """Parameters of the table and of this share of the layers, norms left out."""
+    width = backbone.hidden_size
+    matrices = 3 if backbone.kind == "qwen3" else 2
+    attention = (2 * backbone.num_heads + 2 * backbone.num_kv_heads) * backbone.head_dim
+    layer = width * (attention + matrices * backbone.intermediate_size)
+    return backbone.vocab_size * width + share * backbone.num_layers * layer

@@ -1,0 +1,125 @@
+"""What ``embed`` and ``teach`` have in common with ``--engine ray``: options, progress, and the way there."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from jaspertc.cluster.progress import Meter
+    from jaspertc.cluster.session import Pool
+    from jaspertc.recipe import Recipe
+
+ENGINES = ("local", "ray")
+LINE_SECONDS = 30.0  # between lines of progress where there is no terminal to draw a bar on
+RAY = "With --engine ray"
+
+Engine = Annotated[str, typer.Option(help="local: this process. ray: many workers, on many machines.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Workers, each with a model; default: all that fit.", rich_help_panel=RAY),
+]
+WorkerCpus = Annotated[float, typer.Option(metavar="N", help="CPU cores of a worker.", rich_help_panel=RAY)]
+WorkerGpus = Annotated[
+    float, typer.Option(metavar="N", help="GPUs of a worker; 0.5 shares one by two.", rich_help_panel=RAY)
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="A running cluster, such as auto; default: start one here.", rich_help_panel=RAY),
+]
+HourlyCost = Annotated[
+    float | None,
+    typer.Option(metavar="PRICE", help="Of all workers together; shows what a million texts cost."),
+]
+
+
+def is_ray(engine: str) -> bool:
+    """Whether an ``--engine`` is Ray.
+
+    Raises:
+        InputError: it is none of ``ENGINES``.
+    """
+    from jaspertc.errors import InputError
+
+    if engine not in ENGINES:
+        raise InputError(f"--engine is {engine!r}, it must be {' or '.join(ENGINES)}")
+    return engine == "ray"
+
+
+def pool_of(workers: int | None, cpus: float, gpus: float, address: str | None) -> "Pool":
+    """The workers that the options ask for."""
+    from jaspertc.cluster.session import Pool
+
+    return Pool(workers=workers, cpus=cpus, gpus=gpus, address=address)
+
+
+def cost_note(hourly_cost: float | None, seconds: float, texts: int) -> str:
+    """What a million texts cost, in words; nothing where no price is given."""
+    from jaspertc.cluster.progress import cost_per_million
+
+    if hourly_cost is None or not texts:
+        return ""
+    return f", {cost_per_million(hourly_cost, seconds, texts):.4g} per million texts"
+
+
+def embed_on_ray(job: dict[str, Any], pool: "Pool", hourly_cost: float | None) -> None:
+    """Run ``embed`` on a cluster; ``job`` is what ``EmbedJob`` takes."""
+    from jaspertc.cluster.embedding import EmbedJob, embed_on_cluster
+
+    with _shown("embedding") as show:
+        done = embed_on_cluster(
+            EmbedJob(**job), pool, hourly_cost=hourly_cost, say=_say, on_unit=lambda meter: show(meter)
+        )
+    if done.warning:
+        _say(f"warning: {done.warning}")
+    if done.bad:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in done.bad.items())
+        _say(f"warning: {sum(done.bad.values())} rows got no vector ({reasons}): {done.folder}/_bad.jsonl")
+    _say(f"{done.texts} texts ({done.progress}), {done.rows} in all: {job['output']}")
+
+
+def teach_on_ray(
+    recipe: "Recipe", name: str | None, repair: bool, pool: "Pool", hourly_cost: float | None
+) -> None:
+    """Run ``teach`` on a cluster."""
+    from jaspertc.cluster.teaching import teach_on_cluster
+
+    with _shown("teaching") as show:
+        teach_on_cluster(
+            recipe,
+            name,
+            pool,
+            repair=repair,
+            hourly_cost=hourly_cost,
+            say=_say,
+            on_shard=lambda job, meter: show(meter),
+        )
+    _say(f"done: {recipe.cache.folder}")
+
+
+@contextmanager
+def _shown(name: str) -> "Iterator[Callable[[Meter], None]]":
+    """A bar on standard error, or now and then a line if that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}"))
+    last = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=None, shown="")
+
+        def show(meter: "Meter") -> None:
+            nonlocal last
+            bar.update(task, completed=meter.done, total=meter.units, shown=meter.line())
+            if not console.is_terminal and time.monotonic() - last >= LINE_SECONDS:
+                last = time.monotonic()
+                _say(f"  {meter.done}/{meter.units} shards: {meter.line()}")
+
+        yield show
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

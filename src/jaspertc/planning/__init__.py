@@ -1,0 +1,1 @@
+"""What a recipe would cost on machines that are not there yet."""
