@@ -20,7 +20,7 @@ class FakeEmbedder:
 
     fingerprint = "fake"
     default_ratio, default_threshold, max_length = 0.25, 8, 64
-    runtime = types.SimpleNamespace(device=types.SimpleNamespace(type="cpu"), dtype="torch.float32")
+    runtime = types.SimpleNamespace(device=types.SimpleNamespace(type="cpu"), precision="float32")
     pause = 0.0
     warning = LongTextWarning
 

@@ -1,5 +1,6 @@
 """``jaspertc distil``: train a student in the stages of a recipe."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,8 @@ def distil(
     _, training = training_sections(read)
     only = None if stage is None else _stage_number(read, stage)
     if dry_run:
-        _plan(read)
+        if os.environ.get("RANK", "0") == "0":
+            _plan(read)
         return
     run_folder = training.folder
     if run_folder.exists() and any(run_folder.glob("*/step-*")) and not resume and only is None:
