@@ -147,8 +147,7 @@ class Distillation:
         pairs = {name for name in tokens.ids if name.startswith(("q:", "p:"))}
         single = np.array([number for number, name in enumerate(tokens.ids) if name not in pairs], np.int64)
         chosen = single if len(single) > count else np.arange(len(tokens))
-        order = np.argsort(-tokens.places[chosen], kind="stable")
-        return np.sort(chosen[order[:count]])
+        return np.sort(chosen[np.argsort(tokens.spread[chosen], kind="stable")[:count]])
 
     def _data(self, stage: StageConfig) -> StageData:
         tokens, targets_of = self.tokens, self.targets.vectors
@@ -243,7 +242,7 @@ class Distillation:
             encoder = self._first
             if self.student.head == "fit":
                 chosen = np.flatnonzero(np.isin(np.arange(len(self.tokens)), self.held_out, invert=True))
-                chosen = chosen[np.argsort(self.tokens.places[chosen], kind="stable")]
+                chosen = chosen[np.argsort(self.tokens.spread[chosen], kind="stable")]
                 chosen = chosen[: self.student.head_texts]
                 rows = [self.tokens.row(number) for number in chosen.tolist()]
                 targets = targets_by_role(self.tokens, chosen, self.targets.vectors)
@@ -327,7 +326,7 @@ class Distillation:
         encoder = load_checkpoint(self.folder(len(self.stages) - 1) / MODEL).encoder
         dims = self.student.result_dims
         if dims is not None:
-            order = np.argsort(self.tokens.places, kind="stable")[:TURN_TEXTS]
+            order = np.argsort(self.tokens.spread, kind="stable")[:TURN_TEXTS]
             rows = [self.tokens.row(number) for number in order.tolist()]
             threshold = encoder.config.compressor.threshold
             vectors = torch.from_numpy(encode_rows(encoder, rows, ratio=1.0, threshold=threshold))

@@ -32,6 +32,7 @@ class Tokens:
         ids: ids of the N texts.
         role_of: the place in ``roles`` of each text's role, shape (N,).
         places: a number in [0, 1) for each text, from its id, shape (N,); see ``TextFile.part``.
+        spread: another such number, independent of it: draws texts from all parts, shape (N,).
         lengths: tokens of each text, shape (N,).
         numbers: the place of each id.
     """
@@ -47,6 +48,7 @@ class Tokens:
         self.ids = [json.loads(name) for name in self.ids]
         self.numbers = {name: number for number, name in enumerate(self.ids)}
         self.places = np.array([place_of(name) for name in self.ids])
+        self.spread = np.array([place_of(f"spread {name}") for name in self.ids])
         self.lengths = np.diff(self._offsets)
 
     def __len__(self) -> int:
