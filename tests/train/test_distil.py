@@ -189,7 +189,7 @@ def test_all_four_stages_and_what_they_leave(make_run) -> None:
 
 
 def test_learns_what_the_teacher_says(make_run) -> None:
-    recipe = make_run(steps=60)
+    recipe = make_run(steps=150)
     run = Distillation(read_recipe(recipe))
     losses: list[float] = []
     run.run(0, on_step=lambda stage, report: losses.append(report.losses["cosine"]))
