@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.progress import say
+
 if TYPE_CHECKING:
     from jaspertc.corpus.cleaning import Counts
 
@@ -85,7 +87,7 @@ def clean(
     started, excluded = time.monotonic(), None
     if exclude:
         excluded = Excluded(exclude_words, exclude_characters)
-        _say(f"{read_excluded(exclude, excluded)} texts to keep out")
+        say(f"{read_excluded(exclude, excluded)} texts to keep out")
     cleaner = Cleaner(rules, excluded)
     sizes = [count_rows(path) for path in inputs]
     total = None if None in sizes else sum(size for size in sizes if size is not None)
@@ -100,9 +102,9 @@ def clean(
             advance=advance,
         )
     _print_counts(counts)
-    _say(f"{counts.kept} of {counts.read} texts in {time.monotonic() - started:.1f} s: {output}")
+    say(f"{counts.kept} of {counts.read} texts in {time.monotonic() - started:.1f} s: {output}")
     if not counts.kept:
-        _say(f"warning: {output} holds no texts")
+        say(f"warning: {output} holds no texts")
 
 
 def _print_counts(counts: "Counts") -> None:
@@ -118,7 +120,3 @@ def _print_counts(counts: "Counts") -> None:
         if number or name in ("read", "kept"):
             table.add_row(name, f"{number:,}", f"{number / max(counts.read, 1):.2%}")
     Console().print(table)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.progress import say
 from jaspertc.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _distil(recipe: "Recipe", only: int | None) -> None:
 
     processes, device = start_processes(training_sections(recipe)[1].device)
     first = processes.rank == 0
-    run = Distillation(recipe, processes=processes, device=device, say=_say if first else (lambda line: None))
+    run = Distillation(recipe, processes=processes, device=device, say=say if first else (lambda line: None))
     with _progress(run) as on_step:
         run.run(only, on_step=on_step)
     if first:
@@ -107,7 +108,7 @@ def _progress(run: "Distillation") -> "Iterator[Callable[[StageConfig, StepRepor
             bar.update(tasks[stage.name], completed=report.step + 1, shown=shown)  # type: ignore[arg-type]
             if not console.is_terminal and speed.line_is_due():
                 left = ((stage.steps or 0) - report.step - 1) * speed.seconds_a_step / 60
-                _say(f"  {stage.name} {report.step + 1}/{stage.steps}: {shown}, {left:.1f} min left")
+                say(f"  {stage.name} {report.step + 1}/{stage.steps}: {shown}, {left:.1f} min left")
 
         yield on_step
     boards.close()
@@ -197,7 +198,3 @@ def _count(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

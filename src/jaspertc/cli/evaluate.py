@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jaspertc.cli.progress import say
+
 if TYPE_CHECKING:
     from jaspertc.evaluation.evaluation import Evaluation, Job
 
@@ -89,7 +91,7 @@ def evaluate(
     )
     left, total = len(evaluation.jobs), len(chosen) * len(evaluation.contenders)
     settings = len(evaluation.contenders)
-    _say(f"{len(chosen)} tasks, {settings} models or settings: {total} results, {left} to compute")
+    say(f"{len(chosen)} tasks, {settings} models or settings: {total} results, {left} to compute")
     _run(evaluation, left)
     if time:
         with _status("measuring time per text") as show:
@@ -97,9 +99,7 @@ def evaluate(
     _print_scores(evaluation, output)
     if compare:
         _print_published(evaluation, output)
-    _say(
-        f"results: {output}; next: jaspertc report {output} --output reports/{evaluation.contenders[0].name}"
-    )
+    say(f"results: {output}; next: jaspertc report {output} --output reports/{evaluation.contenders[0].name}")
 
 
 def _tasks(benchmark: str | None, tasks: str | None, local: bool, data: Path | None) -> list[Any]:
@@ -157,7 +157,7 @@ def _run(evaluation: "Evaluation", left: int) -> None:
         try:
             evaluation.run(started=started, advance=advance, finished=finished)
         except KeyboardInterrupt:
-            _say("finished tasks are kept; the same command goes on with the next one")
+            say("finished tasks are kept; the same command goes on with the next one")
             raise
 
 
@@ -185,7 +185,7 @@ def _print_published(evaluation: "Evaluation", output: Path) -> None:
     summary, _ = _mine(evaluation, output)
     table = published_table(summary)
     if table is None:
-        _say("none of these tasks has published scores")
+        say("none of these tasks has published scores")
     else:
         _print(table)
 
@@ -220,7 +220,3 @@ def _print(table: Any) -> None:
     for row in table.rows:
         made.add_row(*(Text(cell) for cell in row))
     Console().print(made)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

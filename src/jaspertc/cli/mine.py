@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from jaspertc.cli.progress import say
+
 
 def mine(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file with a [mining] table.")],
@@ -23,21 +25,17 @@ def mine(
     from jaspertc.teaching.mining import PairMiner
 
     read = read_recipe(recipe)
-    miner = PairMiner(read, overwrite=overwrite, say=_say)
+    miner = PairMiner(read, overwrite=overwrite, say=say)
     settings = miner.settings
     started = time.monotonic()
     with progress("mining", miner.total, percent=True) as advance:
         summary = miner.run(advance)
-    _say(
+    say(
         f"{summary.pairs} pairs, {summary.documents} documents, {summary.negatives} negatives in "
         f"{time.monotonic() - started:.1f} s: {settings.output}"
     )
-    _say(
+    say(
         f"{summary.fewer} pairs have fewer than {settings.negatives} ({summary.without} have none); "
         f"{summary.false_negatives} documents scored above {settings.ceiling:g} of the positive and were "
         f"dropped; {summary.answered} positives come first of all"
     )
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -1,10 +1,17 @@
-"""A progress bar for work on many texts."""
+"""What commands say on the way, on standard error: lines, and a bar for work on many texts."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import typer
+
 SECONDS_BETWEEN_UPDATES = 0.1
+
+
+def say(line: str) -> None:
+    """A line on standard error."""
+    typer.echo(line, err=True)
 
 
 @contextmanager

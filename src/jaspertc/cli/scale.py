@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jaspertc.cli.progress import say
+
 if TYPE_CHECKING:
     from jaspertc.cluster.progress import Meter
     from jaspertc.cluster.session import Pool
@@ -70,14 +72,14 @@ def embed_on_ray(job: dict[str, Any], pool: "Pool", hourly_cost: float | None) -
 
     with _shown("embedding") as show:
         done = embed_on_cluster(
-            EmbedJob(**job), pool, hourly_cost=hourly_cost, say=_say, on_unit=lambda meter: show(meter)
+            EmbedJob(**job), pool, hourly_cost=hourly_cost, say=say, on_unit=lambda meter: show(meter)
         )
     if done.warning:
-        _say(f"warning: {done.warning}")
+        say(f"warning: {done.warning}")
     if done.bad:
         reasons = ", ".join(f"{count} {reason}" for reason, count in done.bad.items())
-        _say(f"warning: {sum(done.bad.values())} rows got no vector ({reasons}): {done.folder}/_bad.jsonl")
-    _say(f"{done.texts} texts ({done.progress}), {done.rows} in all: {job['output']}")
+        say(f"warning: {sum(done.bad.values())} rows got no vector ({reasons}): {done.folder}/_bad.jsonl")
+    say(f"{done.texts} texts ({done.progress}), {done.rows} in all: {job['output']}")
 
 
 def teach_on_ray(
@@ -93,10 +95,10 @@ def teach_on_ray(
             pool,
             repair=repair,
             hourly_cost=hourly_cost,
-            say=_say,
+            say=say,
             on_shard=lambda job, meter: show(meter),
         )
-    _say(f"done: {recipe.cache.folder}")
+    say(f"done: {recipe.cache.folder}")
 
 
 @contextmanager
@@ -116,10 +118,6 @@ def _shown(name: str) -> "Iterator[Callable[[Meter], None]]":
             bar.update(task, completed=meter.done, total=meter.units, shown=meter.line())
             if not console.is_terminal and time.monotonic() - last >= LINE_SECONDS:
                 last = time.monotonic()
-                _say(f"  {meter.done}/{meter.units} shards: {meter.line()}")
+                say(f"  {meter.done}/{meter.units} shards: {meter.line()}")
 
         yield show
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

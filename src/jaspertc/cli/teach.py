@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.progress import say
 from jaspertc.cli.scale import Address, Engine, HourlyCost, WorkerCpus, WorkerGpus, Workers
 
 if TYPE_CHECKING:
@@ -66,15 +67,15 @@ def teach(
 def _teach(recipe: "Recipe", name: str | None, repair: bool, hourly_cost: float | None) -> None:
     from jaspertc.teaching.fill import Teaching
 
-    with Teaching(recipe, name, repair=repair, say=_say) as teaching:
+    with Teaching(recipe, name, repair=repair, say=say) as teaching:
         _run(teaching.jobs, recipe.cache.shard_rows, hourly_cost)
-    _say(f"done: {recipe.cache.folder}")
+    say(f"done: {recipe.cache.folder}")
 
 
 def _score(recipe: "Recipe", name: str | None) -> None:
     from jaspertc.teaching.scoring import Scoring
 
-    with Scoring(recipe, name, say=_say) as scoring:
+    with Scoring(recipe, name, say=say) as scoring:
         _run(scoring.jobs, recipe.cache.shard_rows)
         rows = scoring.scores()
     _print_scores(rows)
@@ -110,7 +111,7 @@ def _run(jobs: "Sequence[Job]", shard_rows: int, hourly_cost: float | None = Non
 
     for job in jobs:
         if not job.left:
-            _say(f"{job.name}: all {job.total} texts have vectors")
+            say(f"{job.name}: all {job.total} texts have vectors")
             continue
         started = time.monotonic()
         with _progress(job) as advance:
@@ -118,7 +119,7 @@ def _run(jobs: "Sequence[Job]", shard_rows: int, hourly_cost: float | None = Non
         seconds = time.monotonic() - started
         rate = f"{job.left / max(seconds, 1e-9):.4g} texts/s{cost_note(hourly_cost, seconds, job.left)}"
         before = f", {job.total - job.left} were done before" if job.left < job.total else ""
-        _say(f"{job.name}: {job.left} texts in {seconds:.1f} s ({rate}){before}")
+        say(f"{job.name}: {job.left} texts in {seconds:.1f} s ({rate}){before}")
 
 
 @contextmanager
@@ -168,7 +169,3 @@ def _print_scores(rows: "list[ScoreRow]") -> None:
         scores = [f"{100 * score:.1f}" for score in (*row.scores.values(), row.mean)]
         table.add_row(Text(row.name), str(row.dims), *scores)
     Console().print(table)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

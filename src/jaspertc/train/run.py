@@ -29,7 +29,7 @@ from jaspertc.recipe_stages import StageConfig, Student, Training
 from jaspertc.teaching.files import locked
 from jaspertc.teaching.mining import read_mined
 from jaspertc.teaching.targets import Targets
-from jaspertc.teaching.texts import RecipeTexts
+from jaspertc.teaching.texts import RecipeTexts, read_file
 from jaspertc.text.packing import IntArray
 from jaspertc.train.batches import PairBatches, TextBatches, targets_by_role
 from jaspertc.train.curves import draw_stage
@@ -144,8 +144,7 @@ class Distillation:
     def held_out(self) -> IntArray:
         """Numbers of the texts that no stage sees: of those outside pairs, where there are some."""
         tokens, count = self.tokens, self.training.held_out
-        pairs = {name for name in tokens.ids if name.startswith(("q:", "p:"))}
-        single = np.array([number for number, name in enumerate(tokens.ids) if name not in pairs], np.int64)
+        single = np.flatnonzero([not name.startswith(("q:", "p:")) for name in tokens.ids])
         chosen = single if len(single) > count else np.arange(len(tokens))
         return np.sort(chosen[np.argsort(tokens.spread[chosen], kind="stable")[:count]])
 
@@ -195,8 +194,6 @@ class Distillation:
             for row in read_mined(mining.output):
                 yield row.query_id, row.positive_id, row.negative_ids
             return
-        from jaspertc.teaching.texts import read_file
-
         if not self.recipe.texts.pairs:
             raise ConfigError(f"stage {stage.name}: its losses need pairs; add [[texts.pairs]]")
         for file in self.recipe.texts.pairs:
