@@ -181,14 +181,14 @@ def test_data_of_mteb_that_are_not_here(folder, model_folder):
 
 
 def test_a_file_of_peers(tmp_path, model_folder):
-    from jaspertc.evaluation.contenders import load_peer, read_peers
+    from jaspertc.evaluation.contenders import load_peers, read_peers
 
     file = tmp_path / "peers.toml"
     file.write_text(
         f'[[peers]]\nname = "a"\nkind = "jaspertc"\nmodel = "{model_folder}"\n'
         'prompts = { query = "q: ", document = "d: " }\n'
     )
-    peer = load_peer(read_peers([str(file)])[0])
+    (peer,) = load_peers(read_peers([str(file)]))
     assert peer.prompts == {"query": "q: ", "document": "d: "}
     assert (peer.label, peer.dims, peer.ratio) == ("a", 24, None)
     assert peer.megabytes > 0

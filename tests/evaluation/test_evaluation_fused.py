@@ -1,14 +1,17 @@
 """The fused target as a contender: its vectors are the cached targets."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from jaspertc.errors import ConfigError
-from jaspertc.evaluation.contenders import load_peer, read_peers
+from jaspertc.evaluation.contenders import load_peers, read_peers
 from jaspertc.recipe import read_recipe
+from jaspertc.teaching.adapters import JaspertcAdapter
 from jaspertc.teaching.fill import Teaching
 from jaspertc.teaching.targets import Targets
 
@@ -53,7 +56,7 @@ def write(folder: Path, model: Path, document: str = "") -> Path:
 def test_embeds_the_target(tmp_path: Path, model_folder: Path) -> None:
     recipe = write(tmp_path, model_folder)
     (peer,) = read_peers([f"fused={recipe}"])
-    contender = load_peer(peer)
+    (contender,) = load_peers([peer])
     assert contender.prompts == {"document": "", "query": "Find: "}
     targets = Targets(read_recipe(recipe))
     for role, prompt in (("document", ""), ("query", "Find: ")):
@@ -65,8 +68,31 @@ def test_embeds_the_target(tmp_path: Path, model_folder: Path) -> None:
         assert np.abs(found - expected).max() <= 2e-3  # the cache holds float16
 
 
+def test_a_teacher_alone_and_in_the_target_embeds_once(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write(tmp_path, model_folder)
+    fused, alone = load_peers(read_peers([f"fused={recipe}", f"jaspertc={model_folder}"]))
+    texts = ["one text", "another text", "one text"]
+    expected = [contender.fresh(texts, "") for contender in (fused, alone)]
+    embedded: list[str] = []
+    encode = JaspertcAdapter.encode
+
+    def counted(adapter: JaspertcAdapter, given: Sequence[str], prompt: str) -> npt.NDArray[np.float32]:
+        embedded.extend(given)
+        return encode(adapter, given, prompt)
+
+    monkeypatch.setattr(JaspertcAdapter, "encode", counted)
+    for contender, vectors in zip((fused, alone), expected):
+        assert np.abs(contender.embed(texts, "") - vectors).max() <= 1e-6
+    assert sorted(embedded) == ["another text", "one text"]
+    alone.forget()
+    fused.embed(texts, "")
+    assert len(embedded) == 4
+
+
 def test_a_prompt_must_tell_the_role(tmp_path: Path, model_folder: Path) -> None:
     recipe = write(tmp_path, model_folder, document="Find: ")
     (peer,) = read_peers([f"fused={recipe}"])
     with pytest.raises(ConfigError, match="same prompt"):
-        load_peer(peer)
+        load_peers([peer])

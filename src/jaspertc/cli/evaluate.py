@@ -72,7 +72,7 @@ def evaluate(
     os.environ.setdefault("TQDM_DISABLE", "1")  # before tqdm is imported: its bars and ours would mix
 
     from jaspertc.errors import InputError
-    from jaspertc.evaluation.contenders import SWEEP, Swept, load_peer, read_peers
+    from jaspertc.evaluation.contenders import SWEEP, Swept, load_peers, read_peers
     from jaspertc.evaluation.evaluation import Evaluation, command_line
 
     ratios = list(SWEEP) if sweep else list(dict.fromkeys(ratio or []))
@@ -86,9 +86,7 @@ def evaluate(
 
     embedder = Embedder.load(model, device=device, dtype=dtype)
     swept = Swept(embedder, ratios or [embedder.default_ratio], threshold, name)
-    evaluation = Evaluation(
-        swept, [load_peer(item) for item in peers], chosen, output, limit=limit, command=command_line()
-    )
+    evaluation = Evaluation(swept, load_peers(peers), chosen, output, limit=limit, command=command_line())
     left, total = len(evaluation.jobs), len(chosen) * len(evaluation.contenders)
     settings = len(evaluation.contenders)
     say(f"{len(chosen)} tasks, {settings} models or settings: {total} results, {left} to compute")

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from jaspertc.errors import ConfigError, InputError
 from jaspertc.evaluation.fused import FusedPeer, FusedTarget
+from jaspertc.evaluation.memory import Memory
 from jaspertc.evaluation.prompts import max_length_of, prompt_of
 from jaspertc.recipe import TEACHER_KINDS, TeacherRecipe
 from jaspertc.recipe_reader import Reader
@@ -46,7 +47,9 @@ class Contender:
         dims: E.
         megabytes: size of its files, where they are known.
         prompts: prompt texts by name.
-        embed: vectors of N texts with a prompt before each, shape (N, E).
+        embed: vectors of N texts with a prompt before each, shape (N, E); may reuse earlier ones.
+        fresh: the same, with nothing reused: for measuring time.
+        forget: drop what ``embed`` keeps.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Contender:
     megabytes: float | None
     prompts: Mapping[str, str]
     embed: Embed
+    fresh: Embed
+    forget: Callable[[], None] = lambda: None
 
     @property
     def label(self) -> str:
@@ -116,6 +121,8 @@ class Swept:
                 megabytes=_megabytes(model.checkpoint.folder, ("*.safetensors", "*.json")),
                 prompts=model.prompts,
                 embed=partial(self._embed, ratio),
+                fresh=partial(self._encode, ratio),
+                forget=self._kept.clear,
             )
             for ratio in ratios
         ]
@@ -123,14 +130,6 @@ class Swept:
     def lengths(self, texts: Sequence[str], prompt: str = "") -> list[int]:
         """Tokens of each text."""
         return [len(row) for row in self.model.tokenize(texts, prompt=prompt, max_length=self.max_length)]
-
-    def forget(self) -> None:
-        """Drop the vectors kept for other ratios."""
-        self._kept.clear()
-
-    def fresh(self, ratio: float) -> Embed:
-        """As a contender's ``embed``, but nothing is kept: for measuring time."""
-        return partial(self._encode, ratio)
 
     def _embed(self, ratio: float, texts: Sequence[str], prompt: str) -> FloatArray:
         if not self.several:
@@ -185,12 +184,17 @@ def read_peers(specs: Sequence[str]) -> list[TeacherRecipe]:
     return found
 
 
-def load_peer(recipe: TeacherRecipe) -> Contender:
-    """A peer, ready to embed.
+def load_peers(recipes: Sequence[TeacherRecipe]) -> list[Contender]:
+    """Peers, ready to embed; a teacher that stands alone and in a fused target embeds each text once.
 
     Raises:
-        JasperError: it cannot be loaded; see ``load_teacher``.
+        JasperError: one cannot be loaded; see ``load_teacher``.
     """
+    memory = Memory()
+    return [_load_peer(recipe, memory) for recipe in recipes]
+
+
+def _load_peer(recipe: TeacherRecipe, memory: Memory) -> Contender:
     if isinstance(recipe, FunctionPeer):
         return _function_peer(recipe)
     if isinstance(recipe, FusedPeer):
@@ -201,7 +205,9 @@ def load_peer(recipe: TeacherRecipe) -> Contender:
             dims=fused.dims,
             megabytes=None,
             prompts=fused.prompts,
-            embed=fused.embed,
+            embed=partial(fused.embed, encode=memory.encode),
+            fresh=fused.embed,
+            forget=memory.clear,
         )
     from jaspertc.teaching.adapters import load_teacher
 
@@ -218,7 +224,9 @@ def load_peer(recipe: TeacherRecipe) -> Contender:
         dims=teacher.dims,
         megabytes=_megabytes(folder) if folder.is_dir() else None,
         prompts=prompts,
-        embed=lambda texts, prompt: teacher.encode(texts, prompt),
+        embed=partial(memory.encode, teacher),
+        fresh=teacher.encode,
+        forget=memory.clear,
     )
 
 
@@ -262,6 +270,7 @@ def _function_peer(recipe: FunctionPeer) -> Contender:
         megabytes=_megabytes(Path(file).parent) if file and Path(file).name == "__init__.py" else None,
         prompts=prompts,
         embed=embed,
+        fresh=embed,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jaspertc.errors import DataFileError, InputError, JasperError
 from jaspertc.evaluation import latency, subsets
-from jaspertc.evaluation.contenders import Contender, Embed, Swept
+from jaspertc.evaluation.contenders import Contender, Swept
 from jaspertc.evaluation.encoder import Encoder, model_meta
 from jaspertc.evaluation.library import mteb
 from jaspertc.evaluation.store import RUN, Store, main_score, write_json
@@ -113,19 +113,16 @@ class Evaluation:
             for job in jobs:
                 started(job)
                 finished(job, self._run_job(job, prepared, parts, lengths, advance))
-            self.model.forget()
+            for contender in self.contenders:
+                contender.forget()
             if not sample.has(task.metadata.name):
                 sample.add(task.metadata.name, lengths.known)
             task.unload_data()
 
     def time(self, started: Callable[[str], None] = lambda label: None) -> dict[str, Any]:
         """Measure time per text; see ``latency.measure``."""
-        embeds: list[tuple[Contender, Embed]] = [
-            (item, item.embed if item.ratio is None else self.model.fresh(item.ratio))
-            for item in self.contenders
-        ]
         sample = latency.Sample(self.folder)
-        return latency.measure(self.folder, embeds, sample, machine(), started=started)
+        return latency.measure(self.folder, self.contenders, sample, machine(), started=started)
 
     def _by_task(self) -> Iterator[tuple[Any, list[Job]]]:
         jobs = self.jobs

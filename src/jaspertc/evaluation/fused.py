@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
+from jaspertc.evaluation.memory import Encode, encode_afresh
 from jaspertc.recipe import TeacherRecipe, read_recipe
 from jaspertc.teachers.targets import fuse
 
@@ -54,11 +55,11 @@ class FusedTarget:
         facts = json.dumps([identities, repr(recipe.teachers), repr(recipe.fusion)], sort_keys=True)
         self.revision = hashlib.sha256(facts.encode()).hexdigest()[:16]
 
-    def embed(self, texts: Sequence[str], prompt: str) -> FloatArray:
+    def embed(self, texts: Sequence[str], prompt: str, encode: Encode = encode_afresh) -> FloatArray:
         """Unit targets, shape (N, E)."""
         role = self._role_of.get(prompt, next(iter(self.prompts)))
         sides = [
-            teacher.encode(texts, recipe.prompt_of(role))
+            encode(teacher, texts, recipe.prompt_of(role))
             for teacher, recipe in zip(self._teachers, self._recipes)
         ]
         return fuse(self.parts, sides)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaspertc.evaluation.contenders import Contender, Embed
+from jaspertc.evaluation.contenders import Contender
 from jaspertc.evaluation.store import LATENCY, LATENCY_TEXTS, read_json, write_json
 from jaspertc.evaluation.subsets import SEED, stratum_of
 
@@ -63,7 +63,7 @@ class Sample:
 
 def measure(
     folder: Path,
-    contenders: Sequence[tuple[Contender, Embed]],
+    contenders: Sequence[Contender],
     sample: Sample,
     machine: str,
     *,
@@ -71,17 +71,16 @@ def measure(
 ) -> dict[str, Any]:
     """Milliseconds per text, written to ``latency.json``; nothing is done when it has all of them.
 
-    All are measured anew, never some: times of different days are not comparable.
+    All are measured anew, never some: times of different days are not comparable. Nothing is reused.
 
     Args:
-        contenders: each with a function that embeds without any reuse.
         machine: what it is measured on.
 
     Returns:
         ``{"contenders": {label: {"strata": {name: {"median", "low", "high"}}, "texts_per_second"}}, ...}``
     """
     texts = sample.texts()
-    names = {contender.label: contender.revision for contender, _ in contenders}
+    names = {contender.label: contender.revision for contender in contenders}
     key = hashlib.sha256(json.dumps([texts, names, machine]).encode()).hexdigest()[:16]
     path = folder / LATENCY
     if path.is_file():
@@ -90,12 +89,12 @@ def measure(
             return known
     times: dict[str, dict[str, list[float]]] = {label: {name: [] for name in texts} for label in names}
     for round_ in range(ROUNDS + 1):
-        for contender, embed in contenders:
+        for contender in contenders:
             started(contender.label)
             prompt = contender.prompts.get("query", "")
             for name, chosen in texts.items():
                 before = time.perf_counter()
-                embed(chosen, prompt)
+                contender.fresh(chosen, prompt)
                 if round_:  # the first warms up
                     times[contender.label][name].append(1000 * (time.perf_counter() - before) / len(chosen))
     counts = {name: len(chosen) for name, chosen in texts.items()}
