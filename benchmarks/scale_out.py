@@ -2,9 +2,11 @@
 
     python benchmarks/scale_out.py --source texts.jsonl.gz --texts 20000
 
-Four runs over the same texts: local, Ray undisturbed, Ray with workers killed at random, Ray with the driver
-killed and started again. Reports speed (with and without start-up), the largest difference of a vector, and
-whether the checksums of all shards agree. The last line is JSON. Linux only: it looks for processes in /proc.
+Four runs over the same texts: local, Ray undisturbed, Ray with workers killed (dice say which), Ray with the
+driver killed and started again. Kills are spread over a run by the shards that are done, so that they do not
+depend on the machine's speed; there must be more shards than kills. Reports speed (with and without
+start-up), the largest difference of a vector, and whether the checksums of all shards agree. The last line
+is JSON. Linux only: it looks for processes in /proc.
 """
 
 import argparse
@@ -12,11 +14,11 @@ import json
 import os
 import platform
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from importlib.metadata import version
 from itertools import islice
@@ -31,6 +33,7 @@ from jaspertc.corpus.read import read_texts
 from jaspertc.samples import load_samples
 
 WINDOW = 300  # characters of a text that is cut from the samples
+KILLED_BY = -signal.SIGKILL
 
 
 def main() -> None:
@@ -38,15 +41,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         count = write_corpus(folder / "texts.jsonl", options.source, options.texts)
+        tell(f"{count} texts; local engine, {options.workers} threads")
         local = timed(command(folder, "local.npy", options, ray=False), options.workers)
+        tell(f"{local['texts_per_second']:.4g} texts/s; Ray, {options.workers} workers")
         calm = timed(command(folder, "calm", options, ray=True), 1)
-        kills = killed_workers(command(folder, "workers", options, ray=True), options)
-        deaths = killed_driver(command(folder, "driver", options, ray=True), folder / "driver", options)
+        sums = checksums(folder / "calm")
+        most = max(options.worker_kills, options.driver_kills)
+        if len(sums) <= most:
+            raise SystemExit(f"{len(sums)} shards are too few for {most} kills; lower --batch-size")
+        tell(f"{calm['texts_per_second']:.4g} texts/s; killing workers")
+        kills = killed_workers(
+            command(folder, "workers", options, ray=True), folder / "workers", sums, options
+        )
+        tell(f"{kills} killed; killing the driver")
+        deaths = killed_driver(command(folder, "driver", options, ray=True), folder / "driver", sums, options)
         table = pq.read_table(folder / "calm")
         vectors = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
         difference = float(np.abs(vectors - np.load(folder / "local.npy")).max())
         ids = table["id"].to_pylist() == [f"t{i}" for i in range(count)]
-        sums = checksums(folder / "calm")
         sound = {run: not verify(str(folder / run)) for run in ("calm", "workers", "driver")}
         same = {run: checksums(folder / run) == sums for run in ("workers", "driver")}
     overhead = local["texts_per_second"] / calm["texts_per_second"] - 1
@@ -54,6 +66,7 @@ def main() -> None:
         "texts": count,
         "model": options.model,
         "cores": options.workers,
+        "shards": len(sums),
         "local": local,
         "ray": calm,
         "overhead": overhead,
@@ -115,46 +128,68 @@ def command(folder: Path, output: str, options: argparse.Namespace, *, ray: bool
     return [*line, "--engine", "ray", "--workers", str(options.workers)] if ray else line
 
 
+def tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Without this, Ray's workers run at a lower priority (15) than the local engine."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "RAY_worker_niceness": "0"}
+
+
 def timed(line: list[str], threads: int) -> dict[str, float]:
     """Seconds of the whole command, and the texts per second that it says itself, start-up aside."""
     started = time.perf_counter()
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(line, check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run(line, capture_output=True, text=True, env=environment(threads))
     seconds = time.perf_counter() - started
-    speed = done.stderr.splitlines()[-1].split("(")[1].split()[0]
-    return {"seconds": seconds, "texts_per_second": float(speed)}
+    if done.returncode:
+        raise SystemExit(f"{' '.join(line)} failed:\n{done.stderr}")
+    speeds = re.findall(r"([\d.]+(?:e[+-]?\d+)?) texts/s", done.stderr)
+    return {"seconds": seconds, "texts_per_second": float(speeds[-1])}
 
 
-def killed_workers(line: list[str], options: argparse.Namespace) -> int:
+def started(line: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    with log.open("wb") as file:
+        return subprocess.Popen(line, stderr=file, stdout=file, env=environment(1))
+
+
+def finished_shards(output: Path) -> int:
+    return len(list(output.glob("_done/*.json")))
+
+
+def killed_workers(line: list[str], output: Path, sums: dict[str, str], options: argparse.Namespace) -> int:
+    """Run the command once; kill the k-th worker when k of so many equal parts are done."""
     dice, killed = random.Random(0), 0
-    process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
-    while process.poll() is None and killed < options.worker_kills:
-        time.sleep(dice.uniform(1, 4))
+    log = output.with_suffix(".log")
+    process = started(line, log)
+    while process.poll() is None:
+        due = (killed + 1) * len(sums) // (options.worker_kills + 1)
         workers = descendants(process.pid, "ray::MapWorker")
-        if workers:
+        if killed < options.worker_kills and workers and finished_shards(output) >= due:
             os.kill(dice.choice(workers), signal.SIGKILL)
             killed += 1
-    if process.wait() != 0:
-        raise SystemExit("the run with killed workers failed")
+        time.sleep(0.05)
+    if process.returncode:
+        raise SystemExit(f"the run with killed workers failed:\n{log.read_text(errors='replace')}")
     return killed
 
 
-def killed_driver(line: list[str], output: Path, options: argparse.Namespace) -> int:
+def killed_driver(line: list[str], output: Path, sums: dict[str, str], options: argparse.Namespace) -> int:
+    """Run the command again and again, each time killed a part further on, and then to its end."""
     killed = 0
-    total = max(1, options.texts // options.batch_size)
-    while killed < options.driver_kills:
-        process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
-        due = (killed + 1) * total // (options.driver_kills + 1)
-        stop = threading.Event()
-        while process.poll() is None and not stop.wait(0.05):
-            if len(list(output.glob("_done/*.json"))) >= due:
+    log = output.with_suffix(".log")
+    while True:
+        process = started(line, log)
+        due = (killed + 1) * len(sums) // (options.driver_kills + 1)
+        while process.poll() is None:
+            if killed < options.driver_kills and finished_shards(output) >= due:
                 process.kill()
-                stop.set()
-        if process.wait() != -signal.SIGKILL:
-            break
+            time.sleep(0.05)
+        if process.returncode == 0:
+            return killed
+        if process.returncode != KILLED_BY:
+            raise SystemExit(f"the run with a killed driver failed:\n{log.read_text(errors='replace')}")
         killed += 1
-    subprocess.run(line, check=True, stderr=subprocess.DEVNULL)
-    return killed
 
 
 def descendants(ancestor: int, name: str) -> list[int]:

@@ -240,11 +240,38 @@ class USETeacher(TeacherRecipe):
     batch_size: Count = 64
 
 
+@dataclass(frozen=True, kw_only=True)
+class VLLMTeacher(TeacherRecipe):
+    """A model that vLLM (``pip install vllm``) runs in this process, without a server.
+
+    Args:
+        max_length: tokens of a text that are seen, prompt included; left out, as many as vLLM allows.
+        tensor_parallel: GPUs that share the model.
+        engine: further arguments of ``vllm.LLM``, such as ``{gpu_memory_utilization = 0.8}``.
+    """
+
+    model: Model
+    max_length: Count | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    tensor_parallel: Count = 1
+    engine: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own = {"model": "model", "dtype": "dtype", "tensor_parallel_size": "tensor_parallel"}
+        for name in self.engine:
+            if name in own:
+                raise ConfigError(f"engine has {name!r}; set {own[name]} instead")
+            if name in ("runner", "task", "trust_remote_code"):
+                raise ConfigError(f"engine has {name!r}, which is always set the same; remove it")
+
+
 TEACHER_KINDS: dict[str, type[TeacherRecipe]] = {
     "jaspertc": JaspertcTeacher,
     "sentence-transformers": SentenceTransformersTeacher,
     "openai": OpenAITeacher,
     "use": USETeacher,
+    "vllm": VLLMTeacher,
 }
 
 

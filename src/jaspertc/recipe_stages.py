@@ -204,6 +204,8 @@ class Student:
             without prompts, too.
         default_prompt: the role whose prompt is used where a call names none.
         max_length: tokens of a text that are seen, prompt included.
+        result_weights: at the end, a factor > 0 for the dimensions that each named teacher gave, as if its
+            weight in the target had been so much larger; a choice that validation makes after training.
         result_dims: at the end, turn the space so that the first so many dimensions hold the most, and
             keep these; no more than the student's own width loses nothing. Left out, vectors stay as
             they were trained.
@@ -217,9 +219,13 @@ class Student:
     prompt_dropout: Annotated[float, Between(0, 1)] = 0.0
     default_prompt: str | None = None
     max_length: Count = 512
+    result_weights: Mapping[str, float] = field(default_factory=dict)
     result_dims: Count | None = None
 
     def __post_init__(self) -> None:
+        for teacher, factor in self.result_weights.items():
+            if not 0 < factor < float("inf"):
+                raise ConfigError(f"result_weights.{teacher} is {factor}, it must be a number > 0")
         if self.default_prompt is not None and self.default_prompt not in self.prompts:
             raise ConfigError(
                 f"default_prompt is {self.default_prompt!r}, prompts has {', '.join(self.prompts) or 'none'}"
@@ -253,6 +259,8 @@ class Training:
     Args:
         folder: of the run: tokens, states, curves and the checkpoint of every stage.
         device: ``auto``, ``cpu`` or ``cuda``.
+        sharding: ``full`` shares weights, gradients and moments out over the processes (FSDP), each layer by
+            itself; ``none`` keeps all of them in every process. The result is the same.
         weights: how the last checkpoint's weights are stored.
         ratios: compression ratios that validation reports.
         held_out: this many texts are never trained on; validation reports how many of the target's ten
@@ -263,6 +271,7 @@ class Training:
 
     folder: Path
     device: str = "auto"
+    sharding: Literal["none", "full"] = "none"
     weights: Literal["float32", "bfloat16", "int8"] = "float32"
     ratios: tuple[Annotated[float, Between(1e-6, 1)], ...] = (1.0, 0.5, 0.33, 0.1)
     held_out: AtLeastZero = 1000

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -85,9 +86,9 @@ def test_options_reach_the_embedder(fake, tmp_path):
     path = write_texts(tmp_path / "in.jsonl", ROWS, text="body", name="key")
     options = ["--ratio", 0.5, "--threshold", 2, "--max-compressed", 9, "--max-length", 99, "--dims", 8]
     options += ["--prompt-name", "document", "--text-field", "body", "--id-field", "key"]
-    options += ["--model", "m", "--device", "cpu", "--dtype", "float32"]
+    options += ["--model", "m", "--device", "cpu", "--dtype", "float32", "--runtime", "torch"]
     run(path, "--output", "out.jsonl", *options)
-    assert fake.loaded == [("m", {"device": "cpu", "dtype": "float32"})]
+    assert fake.loaded == [("m", {"device": "cpu", "dtype": "float32", "runtime": "torch"})]
     settings = {"ratio": 0.5, "threshold": 2, "max_compressed": 9, "max_length": 99, "prompt": "doc: "}
     expected = FakeEmbedder().encode([row.text for row in ROWS], dims=8, **settings)
     np.testing.assert_array_equal(vectors_of(Path("out.jsonl")).astype(np.float32), expected)
@@ -111,7 +112,7 @@ def test_no_texts(fake, tmp_path):
 
 def test_warnings_about_long_texts_are_gathered(fake, tmp_path, recwarn):
     result = run("--output", "out.npy", "--batch-size", 2, stdin="long\na\nb\nc\nlong\nlong\n")
-    assert "warning: block 1: 1 of 2 texts did not fit; so in 1 other blocks\n" in result.stderr
+    assert "\nwarning: 3 of 6 texts did not fit\n" in "\n" + result.stderr
     assert not recwarn.list
 
 
@@ -175,6 +176,67 @@ def test_disk_full_then_resumed(fake, tmp_path, monkeypatch):
     resumed = Path("out.parquet").read_bytes()
     run(*arguments, "--overwrite")
     assert Path("out.parquet").read_bytes() == resumed
+
+
+@pytest.mark.parametrize("stopped_at", [1, 6])
+def test_disk_full_at_the_first_or_last_block(fake, tmp_path, monkeypatch, stopped_at):
+    arguments = [write_texts(tmp_path / "in.jsonl", ROWS), "--output", "out.npy", "--batch-size", 4]
+    with monkeypatch.context() as patch:
+        stop_after(patch, stopped_at)
+        with pytest.raises(DataFileError, match=rf"disk is full.*{stopped_at} finished blocks are kept"):
+            run(*arguments)
+    assert not Path("out.npy").exists()
+    assert f", {4 * stopped_at} were done before" in run(*arguments).stderr
+    expected = FakeEmbedder().encode([row.text for row in ROWS], **DEFAULTS)
+    np.testing.assert_array_equal(np.load("out.npy"), expected)
+
+
+def test_a_block_is_written_while_the_next_is_computed(fake, tmp_path, monkeypatch):
+    third = threading.Event()
+    real_save, real_encode = write._save_block, fake.encode
+    waited = []
+
+    def save(file, block):
+        if len(block.vectors) == 4 and block.ids[0] == "n4":  # the second block
+            waited.append(third.wait(20))
+        real_save(file, block)
+
+    def encode(texts, **options):
+        if ROWS[9].text in texts:
+            third.set()
+        return real_encode(texts, **options)
+
+    monkeypatch.setattr(write, "_save_block", save)
+    monkeypatch.setattr(fake, "encode", encode)
+    run(write_texts(tmp_path / "in.jsonl", ROWS), "--output", "out.jsonl", "--batch-size", 4)
+    assert waited == [True]
+    assert ids_of(Path("out.jsonl")) == [row.id for row in ROWS]
+
+
+def test_interrupted_while_a_block_is_computed(fake, tmp_path, monkeypatch):
+    arguments = [write_texts(tmp_path / "in.jsonl", ROWS), "--output", "out.npy", "--batch-size", 4]
+    real = fake.encode
+
+    def encode(texts, **options):
+        if ROWS[17].text in texts:
+            raise KeyboardInterrupt
+        return real(texts, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake, "encode", encode)
+        assert run(*arguments).exit_code == 130
+    message = run(*arguments).stderr
+    assert int(re.search(r", (\d+) were done before", message)[1]) in (12, 16)
+    expected = FakeEmbedder().encode([row.text for row in ROWS], **DEFAULTS)
+    np.testing.assert_array_equal(np.load("out.npy"), expected)
+
+
+def test_a_terminal_sees_a_bar(fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    found = run(write_texts(tmp_path / "in.jsonl", ROWS), "--output", "out.npy").stderr
+    found = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", found)
+    assert re.search(r"embedding .* 25/25 \S+ texts/s", found)
 
 
 @pytest.mark.parametrize(

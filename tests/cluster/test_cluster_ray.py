@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from cluster_corpus import rows_of, write_lines
-from teacher_fakes import cache_bytes, make_recipe
+from teacher_fakes import cache_bytes, make_recipe, make_vllm
 from typer.testing import CliRunner
 
 from jaspertc.cli import app
@@ -25,6 +25,7 @@ from jaspertc.cluster.session import ClusterError, Pool
 from jaspertc.errors import InputError, MissingExtraError
 
 ON_RAY = ("--engine", "ray", "--workers", "2")
+FAKE = 'kind = "use"\npath = "package"\nbatch_size = 16\n'
 ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
 
 
@@ -97,6 +98,22 @@ def test_teach_gives_the_cache_of_the_local_engine_byte_for_byte(ray_cluster: An
     assert cache_bytes(local.parent / "cache") == cache_bytes(remote.parent / "cache")
     assert "all sound" in run("teach", remote, "--verify").output
     assert "all 100 texts have vectors" in run("teach", remote, *ON_RAY).output
+
+
+@pytest.mark.slow
+def test_teachers_that_vllm_runs_work_on_a_cluster(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(make_vllm(tmp_path / "site"))}
+    caches = []
+    for name, engine in (("local", ()), ("remote", ON_RAY)):
+        recipe = make_recipe(tmp_path / name)
+        content = recipe.read_text(encoding="utf-8")
+        assert content.count(FAKE) == 1
+        recipe.write_text(content.replace(FAKE, 'kind = "vllm"\nmodel = "org/m"\n'), encoding="utf-8")
+        command = [sys.executable, "-m", "jaspertc", "teach", str(recipe), *engine]
+        subprocess.run(command, check=True, capture_output=True, timeout=240, env=environment)
+        caches.append(cache_bytes(recipe.parent / "cache"))
+    assert caches[0] == caches[1]
+    assert any(b'"kind": "vllm"' in content for content in caches[0].values())
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import sys
 import time
 import types
 import warnings
+from itertools import islice
 
 import numpy as np
 
@@ -20,7 +21,9 @@ class FakeEmbedder:
 
     fingerprint = "fake"
     default_ratio, default_threshold, max_length = 0.25, 8, 64
-    runtime = types.SimpleNamespace(device=types.SimpleNamespace(type="cpu"), precision="float32")
+    runtime = types.SimpleNamespace(
+        name="torch", device=types.SimpleNamespace(type="cpu"), precision="float32"
+    )
     pause = 0.0
     warning = LongTextWarning
 
@@ -33,8 +36,6 @@ class FakeEmbedder:
     def encode(self, texts, *, dims=None, precision="float32", **options):
         self.calls.append(list(texts))
         time.sleep(self.pause * bool(texts))
-        if any(text == "long" for text in texts):
-            warnings.warn(f"1 of {len(texts)} texts did not fit", self.warning, stacklevel=2)
         rows = [
             np.frombuffer(hashlib.sha256(f"{text}{sorted(options.items())}".encode()).digest(), np.uint8)
             for text in texts
@@ -43,6 +44,15 @@ class FakeEmbedder:
         if precision == "ubinary":
             return np.packbits(vectors > 0.5, axis=-1)
         return (vectors * 127).astype(np.int8) if precision == "int8" else vectors.astype(precision)
+
+    def encode_stream(self, texts, *, block_size, **options):
+        texts = iter(texts)
+        long = done = 0
+        while block := list(islice(texts, block_size)):
+            yield self.encode(block, **options)
+            long, done = long + block.count("long"), done + len(block)
+        if long:
+            warnings.warn(f"{long} of {done} texts did not fit", self.warning, stacklevel=2)
 
 
 def write_texts(path, rows, text="text", name="id"):
@@ -81,7 +91,6 @@ if __name__ == "__main__":
     engine.Embedder = types.SimpleNamespace(load=lambda name, **_: FakeEmbedder())
     inputs.LongTextWarning = LongTextWarning
     sys.modules |= {
-        "jaspertc.engine": types.ModuleType("engine"),
         "jaspertc.engine.embedder": engine,
         "jaspertc.engine.inputs": inputs,
     }

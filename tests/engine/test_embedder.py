@@ -1,6 +1,9 @@
 """What each option of a call does, on small models."""
 
 import dataclasses
+import itertools
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from jaspertc import Embedder
 from jaspertc.config import HeadConfig
 from jaspertc.engine.inputs import LongTextWarning
 from jaspertc.engine.torch_runtime import choose_dtype
+from jaspertc.errors import InputError
 
 CLOSE = {"rtol": 0, "atol": 1e-6}
 
@@ -196,3 +200,98 @@ def test_choose_dtype():
     assert choose_dtype("auto", half, cpu) in (half, full)  # by what the processor has
     assert choose_dtype("bfloat16", full, cpu) == half
     assert choose_dtype("float32", half, cpu) == full
+
+
+# Streams: the next block is tokenised while one is computed
+
+
+def test_a_stream_gives_the_bits_of_its_blocks_alone(model, sentences):
+    texts = [f"{text} {number}" for number in range(3) for text in sentences]
+    blocks = list(model.encode_stream(iter(texts), ratio=0.5, block_size=5))
+    assert [len(block) for block in blocks] == [5, 5, 5, 5, 4]
+    for place, block in enumerate(blocks):
+        np.testing.assert_array_equal(block, model.encode(texts[5 * place : 5 * place + 5], ratio=0.5))
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, "3"])
+def test_block_size_is_an_integer_from_1(model, size):
+    with pytest.raises(InputError, match=r"block_size is .* an integer >= 1"):
+        model.encode_stream(["a"], block_size=size)
+
+
+def test_a_block_is_tokenised_while_the_one_before_is_computed(model, monkeypatch):
+    tokenised = threading.Event()
+    real_tokens, real_vectors = model.tokenize, model.runtime.embed_all
+    waited = []
+
+    def tokenize(texts, **options):
+        rows = real_tokens(texts, **options)
+        if texts[0] == "second":
+            tokenised.set()
+        return rows
+
+    def embed_all(batches):
+        waited.append(tokenised.wait(20))
+        return real_vectors(batches)
+
+    monkeypatch.setattr(model, "tokenize", tokenize)
+    monkeypatch.setattr(model.runtime, "embed_all", embed_all)
+    assert len(list(model.encode_stream(["first", "second", "third"], block_size=1))) == 3
+    assert waited[0]
+
+
+def test_a_text_that_is_no_string_comes_after_the_blocks_before(model):
+    blocks = model.encode_stream(["a", "b", "c", "d", None, "f"], block_size=2)
+    assert [len(next(blocks)), len(next(blocks))] == [2, 2]
+    with pytest.raises(InputError, match="text 4 is None"):
+        next(blocks)
+
+
+def test_an_error_of_the_source_comes_after_the_blocks_before(model):
+    def texts():
+        yield from "abcde"
+        raise LookupError("no more")
+
+    blocks = model.encode_stream(texts(), block_size=2)
+    assert [len(next(blocks)), len(next(blocks))] == [2, 2]
+    with pytest.raises(LookupError, match="no more"):
+        next(blocks)
+
+
+def test_a_stream_that_is_left_early_leaves_no_thread(model):
+    def threads():
+        return [thread for thread in threading.enumerate() if thread.name.startswith("jaspertc-ahead")]
+
+    blocks = model.encode_stream((f"text {number}" for number in itertools.count()), block_size=2)
+    next(blocks)
+    assert len(threads()) == 1
+    blocks.close()
+    assert not threads()
+    list(model.encode_stream(["a", "b", "c"], block_size=2))
+    assert not threads()
+
+
+def test_streams_at_once_are_independent(model, sentences):
+    ratios = (1, 0.5, 0.1)
+    streams = [model.encode_stream(sentences, ratio=ratio, block_size=2) for ratio in ratios]
+    in_turns = list(zip(*streams))
+    for ratio, blocks in zip(ratios, zip(*in_turns)):
+        np.testing.assert_allclose(np.concatenate(blocks), model.encode(sentences, ratio=ratio), **CLOSE)
+
+
+def test_show_progress_counts_what_is_done(model, sentences, monkeypatch):
+    told = []
+
+    @contextmanager
+    def progress(texts, show):
+        assert show
+        yield told.append
+
+    monkeypatch.setattr("jaspertc.engine.inputs.progress", progress)
+    monkeypatch.setattr(model.runtime, "token_budget", 30)
+    blocks = model.encode_stream(sentences, show_progress=True, block_size=4)
+    next(blocks)
+    assert sum(told) == 4
+    assert len(told) > 1
+    list(blocks)
+    assert sum(told) == len(sentences)

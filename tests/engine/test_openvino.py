@@ -2,18 +2,23 @@
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaspertc import Embedder
+from jaspertc.checkpoint import load_checkpoint
 from jaspertc.config import CompressorConfig
-from jaspertc.engine.rows import NARROWEST, STEP, plan_rows
+from jaspertc.engine.openvino_runtime import OpenVINOBackbone
+from jaspertc.engine.rows import CALL, CELL, STEP, plan_rows
 from jaspertc.errors import InputError, MissingExtraError
+from jaspertc.model.attention import PackedLayout
 
 BERT = {
     "kind": "bert",
@@ -28,24 +33,57 @@ BERT = {
 
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=60))
 def test_every_token_has_its_cell(lengths: list[int]) -> None:
-    rows = plan_rows(np.array(lengths))
-    assert len(set(rows.cells.tolist())) == sum(lengths)
-    assert rows.width % STEP == 0
-    assert rows.width >= max(lengths)
-    owners = np.repeat(np.arange(len(lengths)), lengths)
-    assert (rows.segments.reshape(-1)[rows.cells] == owners).all()
-    assert (rows.segments >= 0).sum() == sum(lengths)
-    assert (
-        rows.cells // rows.width == np.repeat(rows.cells[np.cumsum(lengths) - 1] // rows.width, lengths)
-    ).all()
+    plan = plan_rows(np.array(lengths))
+    assert sorted(np.concatenate([rows.tokens for rows in plan]).tolist()) == list(range(sum(lengths)))
+    texts = np.repeat(np.arange(len(lengths)), lengths)
     within = np.concatenate([np.arange(length) for length in lengths])
-    assert (rows.positions.reshape(-1)[rows.cells] == within).all()
+    for rows in plan:
+        used, (count, width) = len(rows.tokens), rows.cells.shape
+        assert used <= len(rows.places) <= max(used + STEP - 1, used * 33 / 32)
+        assert (rows.lengths > 0).sum() <= count <= max(1, (rows.lengths > 0).sum() * 9 / 8)
+        assert width % STEP == 0
+        assert (rows.cells.reshape(-1)[rows.places[:used]] == np.arange(used)).all()
+        assert (rows.positions[:used] == within[rows.tokens]).all()
+        assert (rows.places[:used] % width == within[rows.tokens]).all()  # a text begins where its row does
+        owners = np.full(count, -1)
+        owners[rows.places[:used] // width] = texts[rows.tokens]
+        assert (owners[rows.places[:used] // width] == texts[rows.tokens]).all()  # one text in a row
+        assert (rows.lengths[owners >= 0] == np.array(lengths)[owners[owners >= 0]]).all()
+        assert not rows.lengths[owners < 0].any()
 
 
-def test_short_texts_share_rows() -> None:
-    rows = plan_rows(np.full(100, 20))
-    assert (rows.width, rows.count) == (NARROWEST, -(-100 // (NARROWEST // 20)))
-    assert plan_rows(np.array([20])).segments.shape == (1, 32)
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=60))
+def test_one_rectangle_for_all_costs_no_less(lengths: list[int]) -> None:
+    def cost(count: int, longest: int) -> float:
+        return CALL + CELL * count * (-(-longest // STEP) * STEP) ** 2
+
+    parts = [rows.lengths[rows.lengths > 0] for rows in plan_rows(np.array(lengths))]
+    assert sum(cost(len(part), part.max()) for part in parts) <= cost(len(lengths), max(lengths)) + 1e-6
+    assert all(before.min() >= after.max() for before, after in pairwise(parts))
+
+
+def test_texts_of_one_length_stay_together() -> None:
+    (rows,) = plan_rows(np.full(100, 20))
+    assert rows.cells.shape == (104, 32)
+    (rows,) = plan_rows(np.array([16]))
+    assert (rows.cells.shape, len(rows.places)) == ((1, 16), 16)
+
+
+def test_few_shapes() -> None:
+    sizes = {len(plan_rows(np.array([length]))[0].places) for length in range(1, 2049)}
+    assert len(sizes) <= 96
+    assert len({plan_rows(np.full(count, 3))[0].cells.shape for count in range(1, 513)}) <= 64
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_mask(causal: bool) -> None:
+    (rows,) = plan_rows(np.array([9, 12]))
+    count, width = rows.cells.shape
+    seen = np.broadcast_to(rows.mask(causal=causal) == 0, (count, 1, width, width))[:, 0]
+    for row, length in enumerate([12, 9]):
+        expected = np.tri(length, dtype=bool) if causal else np.ones((length, length), dtype=bool)
+        assert (seen[row, :length, :length] == expected).all()
+        assert not seen[row, :length, length:].any()
 
 
 @pytest.fixture(scope="module", params=["qwen3", "bert"])
@@ -84,11 +122,30 @@ def test_near_torch_in_small_precision(
         assert np.abs(found - expected).max() > 1e-5  # it is quantised
 
 
-def test_a_text_does_not_depend_on_its_neighbours(folder: Path, rows: list[np.ndarray]) -> None:
-    model = Embedder.load(folder, runtime="openvino")
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16", "float32"])
+def test_a_text_does_not_depend_on_its_neighbours(folder: Path, rows: list[np.ndarray], dtype: str) -> None:
+    model = Embedder.load(folder, runtime="openvino", dtype=dtype)
     together = model.encode_ids(rows, ratio=0.5)
     alone = np.concatenate([model.encode_ids([row], ratio=0.5) for row in rows])
-    assert (together * alone).sum(axis=1).min() >= 0.9999
+    assert np.abs(together - alone).max() <= 1e-6
+    assert np.abs(together - model.encode_ids(rows[::-1], ratio=0.5)[::-1]).max() <= 1e-6
+
+
+def test_positions_are_not_rounded(make_model: Callable[..., Path]) -> None:
+    """In bfloat16, positions above 256 would fall together."""
+    pytest.importorskip("openvino")
+    folder = make_model(backbone={"max_positions": 2000})
+    backbone = load_checkpoint(folder).encoder.backbone.float()
+    for name, weight in backbone.named_parameters():
+        weight.requires_grad_(False)
+        if name.endswith(("q_norm.weight", "k_norm.weight")):
+            weight.fill_(3.0)  # sharp attention: positions matter
+    layout = PackedLayout.of(np.array([1500]), torch.device("cpu"))
+    x = torch.randn(1500, backbone.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = backbone(x, layout)[-100:]
+        found = OpenVINOBackbone(backbone, "bfloat16")(x, layout)[-100:]
+    assert torch.nn.functional.cosine_similarity(expected, found).mean() >= 0.995
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from jaspertc.config import CompressorConfig, HeadConfig
 from jaspertc.errors import InputError
 from jaspertc.graft import graft
-from jaspertc.graft.parts import fit_head, turned_head, with_compressor, with_head
+from jaspertc.graft.parts import fit_head, scaled_head, turned_head, with_compressor, with_head
 from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import pack
 
@@ -53,6 +53,12 @@ def test_a_fitted_head_is_the_ridge_regression(make_encoder: Callable[..., Encod
     fit_head(encoder, pooled, targets, ridge=10.0)
     assert linear.weight.norm() < free / 2
     assert torch.allclose(linear(pooled.float()).mean(0).double(), targets.mean(0), atol=1e-4)
+
+
+def test_a_scaled_head_multiplies_each_dimension(make_encoder: Callable[..., Encoder]) -> None:
+    encoder = with_head(make_encoder(head=HeadConfig()), 4)
+    before, factors = vectors(encoder), torch.tensor([2.0, 2.0, 1.0, 0.5])
+    assert torch.allclose(vectors(scaled_head(encoder, factors)), before * factors, atol=1e-5)
 
 
 def test_turning_a_head_keeps_dot_products_and_orders_dimensions(

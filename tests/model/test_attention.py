@@ -9,6 +9,7 @@ from jaspertc.model.attention import (
     PackedLayout,
     attention,
     blocked_attention,
+    grouped_attention,
     reference_attention,
 )
 
@@ -47,6 +48,36 @@ def test_blocked_equals_reference(lengths, heads, causal):
     found = blocked_attention(*qkv, layout, causal=causal)
     assert found.shape == (sum(lengths), heads[0] * heads[2])
     torch.testing.assert_close(found, reference_attention(*qkv, layout, causal=causal), rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_grouped_equals_reference(lengths, causal):
+    """What CUDA falls back to, here on the CPU."""
+    layout = layout_of(*lengths)
+    qkv = random_qkv(layout, 8, 2, 8)
+    found = grouped_attention(*qkv, layout, causal=causal)
+    torch.testing.assert_close(found, reference_attention(*qkv, layout, causal=causal), rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("lengths", [(128,), (300, 40, 40)], ids=str)
+def test_peaked_scores_in_bfloat16_are_as_exact_as_sdpas(lengths, causal):
+    """Scores of tens, rounded to bfloat16, would be wrong by more than 0.1: ten times this error."""
+    layout = layout_of(*lengths)
+    q, k, v = random_qkv(layout, 4, 2, 64, torch.bfloat16)
+    q, k = 3 * q, 3 * k
+    exact = reference_attention(q.double(), k.double(), v.double(), layout, causal=causal)
+    ours, sdpas = (
+        (f(q, k, v, layout, causal=causal).double() - exact).abs()
+        for f in (blocked_attention, reference_attention)
+    )
+    assert sdpas.mean() > 0
+    assert ours.mean() < 1.5 * sdpas.mean()
+    assert ours.max() < 0.04
+    mixed = blocked_attention(q.float(), k.float(), v, layout, causal=causal)
+    assert mixed.dtype == torch.bfloat16
+    assert torch.equal(mixed, blocked_attention(q, k, v, layout, causal=causal))
 
 
 @pytest.mark.parametrize("seed", range(12))

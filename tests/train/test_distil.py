@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -156,10 +157,40 @@ def weights(recipe: Path, stage: str = "") -> dict[str, torch.Tensor]:
     return load_file(recipe.parent / "run" / stage / "model" / "model.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("{ other = 2.0 }", "names 'other', teachers are fake"), ("{ fake = -1.0 }", "fake is -1.0")],
+)
+def test_result_weights_are_checked(make_run, value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Distillation(read_recipe(make_run(student=f"result_weights = {value}")))
+
+
+def test_result_weights_of_the_only_teacher_change_no_vector(make_run) -> None:
+    first, second = (
+        make_run("first", steps=1),
+        make_run("second", steps=1, student="result_weights = { fake = 3.0 }"),
+    )
+    models = [Embedder.load(Distillation(read_recipe(recipe)).run()) for recipe in (first, second)]
+    vectors = [model.encode(["river stone", "bread moon light"]) for model in models]
+    assert np.abs(vectors[0] - vectors[1]).max() <= 1e-5
+    raw = [model.encode(["river stone"], normalize=False) for model in models]
+    assert np.allclose(raw[1], 3 * raw[0], rtol=1e-4)
+
+
 def test_all_four_stages_and_what_they_leave(make_run) -> None:
     recipe = make_run(student='head = "fit"\nhead_texts = 50\nresult_dims = 5', training='weights = "int8"')
     said: list[str] = []
-    run = Distillation(read_recipe(recipe), say=said.append)
+    told: list[list[str | int]] = []
+
+    @contextmanager
+    def progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
+        counts: list[int] = []
+        yield counts.append
+        told.append([name, total, sum(counts)])
+
+    run = Distillation(read_recipe(recipe), say=said.append, progress=progress)
+    assert told == [["preparing the tokens", 120, 120]]
     result = run.run()
     assert result == recipe.parent / "run" / "model"
     for index, stage in enumerate(("distil", "compress", "dynamic", "contrastive"), 1):
@@ -184,7 +215,8 @@ def test_all_four_stages_and_what_they_leave(make_run) -> None:
     assert whole.shape == (2, 2)
     # A complete run is left as it is.
     before = weights(recipe)
-    assert Distillation(read_recipe(recipe)).run() == result
+    assert Distillation(read_recipe(recipe), progress=progress).run() == result
+    assert told == [["preparing the tokens", 120, 120]] * 2
     assert all(torch.equal(before[name], value) for name, value in weights(recipe).items())
 
 

@@ -9,58 +9,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_training import OBJECTIVES, batch_at, exact, stage, student
 
-from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
 from jaspertc.errors import ConfigError, TrainingError
-from jaspertc.model.encoder import Encoder
-from jaspertc.recipe_stages import Objective, StageConfig, Unfreeze
+from jaspertc.recipe_stages import Objective, Unfreeze
 from jaspertc.text.packing import pack
 from jaspertc.train.loop import run_stage
 from jaspertc.train.objective import weighted_losses
 from jaspertc.train.saving import average_weights, load_state, saved_states
 from jaspertc.train.step import StepBatch, accumulate_gradients
-
-OBJECTIVES = {
-    "stage 1": Objective(cosine=10),
-    "stage 3": Objective(cosine=10, similarity=100),
-    "stage 4": Objective(contrastive=1, soft=16, cosine=10),
-    "predecessor": Objective(cosine=10, similarity=200, relative=20),
-}
-
-
-def student(seed: int = 0) -> Encoder:
-    torch.manual_seed(seed)
-    shape = BackboneConfig(
-        kind="bert",
-        vocab_size=60,
-        hidden_size=16,
-        num_layers=2,
-        num_heads=2,
-        num_kv_heads=2,
-        head_dim=8,
-        intermediate_size=32,
-        norm_eps=1e-12,
-        max_positions=128,
-        causal=False,
-    )
-    compressor = CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=24)
-    return Encoder(ModelConfig(backbone=shape, compressor=compressor, head=HeadConfig(dims=12)))
-
-
-def batch_at(step: int, queries: int = 4, negatives: int = 2) -> StepBatch:
-    rng = np.random.default_rng(step)
-    count = queries * (2 + negatives)
-    rows = [rng.integers(0, 60, rng.integers(3, 40)) for _ in range(count)]
-    teacher = rng.normal(size=(count, 12)).astype(np.float32)
-    teacher /= np.linalg.norm(teacher, axis=1, keepdims=True)
-    ids = [f"t{step}-{i}" for i in range(count)]
-    return StepBatch(rows=rows, teacher=teacher, ids=ids, queries=queries, negatives=negatives)
-
-
-def exact(batch: StepBatch) -> StepBatch:
-    """In float64, so that only the arithmetic's order is left to differ."""
-    return replace(batch, teacher=batch.teacher.astype(np.float64))
-
 
 SETTINGS = {"ratio": 0.5, "threshold": 10, "seed": 3}
 
@@ -225,20 +182,6 @@ def test_two_processes_give_the_gradients_of_one(name: str, odd: bool, tmp_path:
         for key, parameter in encoder.named_parameters():
             if parameter.grad is not None:
                 assert (found[key] - parameter.grad).abs().max() <= 1e-10
-
-
-def stage(**changes: object) -> StageConfig:
-    values = {
-        "name": "stage-3",
-        "steps": 12,
-        "learning_rate": 3e-3,
-        "objective": OBJECTIVES["stage 3"],
-        "ratio": "algorithm-2",
-        "threshold": 10,
-        "token_budget": 100,
-        "save_every": 4,
-    }
-    return StageConfig(**(values | changes))  # type: ignore[arg-type]
 
 
 class InterruptError(Exception):

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from jaspertc.errors import CheckpointError
+from jaspertc.model.int8 import quantize_rows
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -69,11 +70,25 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: no safetensors, a missing shard, or a file that is cut short or corrupt.
     """
+    return dequantized(read_stored(folder))
+
+
+def read_stored(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder as they are stored, int8 weights and their scales too.
+
+    Raises:
+        CheckpointError: as ``read_weights``; or an int8 tensor has no scale per row.
+    """
     tensors: dict[str, Tensor] = {}
     for path in weight_files(folder):
         with _opened(path) as file:
             tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    return _dequantized(tensors)
+    for name, tensor in tensors.items():
+        if tensor.dtype == torch.int8:
+            scale = tensors.get(name + SCALE_SUFFIX)
+            if scale is None or scale.shape != (len(tensor), 1):
+                raise CheckpointError(f"int8 tensor {name!r} has no per-row {name + SCALE_SUFFIX!r}")
+    return tensors
 
 
 def has_int8(folder: Path) -> bool:
@@ -108,30 +123,24 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def quantized(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as int8 with one float32 scale per row (symmetric, largest value at 127); others kept."""
+    """Matrices as int8 with one float32 scale per row, see ``quantize_rows``; others are kept."""
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if tensor.ndim != 2:
             result[name] = tensor
-            continue
-        values = tensor.float()
-        scale = values.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-        result[name] = torch.round(values / scale).to(torch.int8)
-        result[name + SCALE_SUFFIX] = scale
+        else:
+            result[name], result[name + SCALE_SUFFIX] = quantize_rows(tensor)
     return result
 
 
-def _dequantized(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def dequantized(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of ``quantized``."""
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in tensors:
             continue
-        if tensor.dtype == torch.int8:
-            scale = tensors.get(name + SCALE_SUFFIX)
-            if scale is None or scale.shape != (len(tensor), 1):
-                raise CheckpointError(f"int8 tensor {name!r} has no per-row {name + SCALE_SUFFIX!r}")
-            tensor = tensor.float() * scale
-        result[name] = tensor
+        whole = tensor.dtype == torch.int8
+        result[name] = tensor.float() * tensors[name + SCALE_SUFFIX] if whole else tensor
     return result
 
 
@@ -162,5 +171,5 @@ def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], f
                 f"{folder}: tensor {name!r} has shape {tuple(found[name].shape)}, "
                 f"config.json asks for {tuple(tensor.shape)}"
             )
-        if not found[name].is_floating_point():
+        if found[name].is_floating_point() != tensor.is_floating_point():
             raise CheckpointError(f"{folder}: tensor {name!r} is {found[name].dtype}, not floating point")

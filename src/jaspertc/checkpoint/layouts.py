@@ -39,6 +39,7 @@ class CheckpointInfo:
         fallback_id: token that stands for a text without tokens.
         rename: weight name in the file -> name in the module, or ``None`` for weights not used.
         extra_weights: further tensors, by module name (a sentence-transformers Dense layer).
+        notes: how the folder was made, by the name of what made it (``optimize``); nothing is read from it.
     """
 
     config: ModelConfig
@@ -48,6 +49,7 @@ class CheckpointInfo:
     fallback_id: int | None
     rename: Callable[[str], str | None]
     extra_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_info(folder: Path, pooler: str | None = None) -> CheckpointInfo:
@@ -132,6 +134,7 @@ def _ours(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
         max_length=_token_limit(section.get("max_length")),
         fallback_id=section.get("fallback_id"),
         rename=_released_rename,
+        notes=dict(section.get("notes") or {}),
     )
 
 

@@ -6,11 +6,22 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from jaspertc.checkpoint.files import check_tensors, has_int8, read_weights
+from jaspertc.checkpoint.files import (
+    SCALE_SUFFIX,
+    check_tensors,
+    dequantized,
+    has_int8,
+    read_stored,
+    weight_files,
+)
 from jaspertc.checkpoint.layouts import CheckpointInfo, read_info
+from jaspertc.checkpoint.mapped import MappedWeights
 from jaspertc.errors import CheckpointError, MissingExtraError, TokenizerError
 from jaspertc.model.encoder import Encoder
+from jaspertc.model.int8 import int8_like
+from jaspertc.model.shapes_only import shapes_only
 from jaspertc.text.tokenizer import Tokenizer
 
 BUILT_IN = {"mini": Path(__file__).parent.parent / "models" / "mini"}
@@ -19,12 +30,17 @@ TOKENIZER = "tokenizer.json"
 
 @dataclass(kw_only=True)
 class Checkpoint:
-    """A model on the host: its encoder, tokenizer and what its folder says about prompts and limits."""
+    """A model on the host: its encoder, tokenizer and what its folder says about prompts and limits.
+
+    Attributes:
+        mapped: where the encoder's int8 matrices lie, if they were kept so.
+    """
 
     name: str
     folder: Path
     info: CheckpointInfo
     encoder: Encoder
+    mapped: MappedWeights | None = None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -93,25 +109,49 @@ def resolve(name: str | Path) -> Path:
         ) from error
 
 
-def load_checkpoint(name: str | Path, *, pooler: str | None = None) -> Checkpoint:
-    """Read a checkpoint; weights keep the dtype they are stored in (int8 ones become float32).
+def load_checkpoint(name: str | Path, *, pooler: str | None = None, keep_int8: bool = False) -> Checkpoint:
+    """Read a checkpoint; weights keep the dtype they are stored in.
 
     Args:
         name: ``mini``, a folder, or a hub name.
         pooler: overrides the folder's pooling, for plain Hugging Face folders.
+        keep_int8: leave int8 matrices of the layers and the token table as they lie in the file, which is
+            mapped; the modules are then of ``jaspertc.model.int8``. All other int8 weights become float32.
 
     Raises:
         CheckpointError: see ``resolve``; or the folder is incomplete, corrupt or not supported.
     """
     folder = resolve(name)
     info = read_info(folder, pooler)
-    weights = dict(info.extra_weights)
-    for key, tensor in read_weights(folder).items():
-        renamed = info.rename(key)
-        if renamed is not None:
-            weights[renamed] = tensor
-    with torch.device("meta"):
+    stored, mapped = read_stored(folder), None
+    if keep_int8:
+        mapped = MappedWeights(weight_files(folder))
+        stored |= mapped.tensors
+    renamed = {new: tensor for key, tensor in stored.items() if (new := info.rename(key)) is not None}
+    with shapes_only():
         encoder = Encoder(info.config)
+    kept = _keep_int8(encoder, renamed) if keep_int8 else {}
+    weights = {**info.extra_weights, **dequantized(renamed), **kept}
     check_tensors(encoder.state_dict(), weights, folder)
     encoder.load_state_dict(weights, assign=True)
-    return Checkpoint(name=str(name), folder=folder, info=info, encoder=encoder.eval())
+    return Checkpoint(
+        name=str(name), folder=folder, info=info, encoder=encoder.eval(), mapped=mapped if kept else None
+    )
+
+
+def _keep_int8(encoder: Encoder, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Make int8 what is stored so of layers and token table; takes their tensors out of ``tensors``.
+
+    Returns:
+        The tensors taken, by their names in the int8 modules.
+    """
+    taken: dict[str, Tensor] = {}
+    table = encoder.backbone.token_table
+    for name, module in list(encoder.backbone.named_modules(prefix="backbone")):
+        key = f"{name}.weight"
+        if not (isinstance(module, nn.Linear) or module is table) or key not in tensors:
+            continue
+        if tensors[key].dtype == torch.int8:
+            taken[key], taken[f"{name}.scale"] = tensors.pop(key), tensors.pop(key + SCALE_SUFFIX).float()
+            encoder.set_submodule(name, int8_like(module))
+    return taken

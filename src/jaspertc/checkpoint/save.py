@@ -7,15 +7,17 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from jaspertc.checkpoint.files import WEIGHTS, quantized
+from jaspertc.checkpoint.files import SCALE_SUFFIX, WEIGHTS, dequantized, quantized
 from jaspertc.checkpoint.layouts import FORMAT, RELEASED_PREFIXES
 from jaspertc.checkpoint.load import TOKENIZER
 from jaspertc.errors import CheckpointError
 from jaspertc.model.encoder import Encoder
+from jaspertc.model.int8 import Int8Matrix
 
 MODULE_FILE = "jaspertc_st.py"
 WEIGHT_KINDS = ("keep", "float32", "bfloat16", "int8")
@@ -31,6 +33,7 @@ def save_checkpoint(
     max_length: int | None = None,
     fallback_id: int | None = None,
     weights: str = "keep",
+    notes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write ``encoder`` as a checkpoint folder: all of it or, if interrupted, nothing.
@@ -40,6 +43,7 @@ def save_checkpoint(
         tokenizer_json: content of ``tokenizer.json``; ``None`` for a model used by token ids only.
         weights: ``keep`` (bit-equal when loaded back), ``float32``, ``bfloat16``, or ``int8`` (matrices with
             one scale per row; about a quarter of the size).
+        notes: further entries of the section ``jaspertc`` in ``config.json``; see ``CheckpointInfo.notes``.
         overwrite: replace a folder that is already there.
 
     Raises:
@@ -48,8 +52,7 @@ def save_checkpoint(
     folder = Path(folder)
     if weights not in WEIGHT_KINDS:
         raise CheckpointError(f"weights is {weights!r}, it must be one of {', '.join(WEIGHT_KINDS)}")
-    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} already exists; choose another folder or ask to overwrite it")
+    check_folder(folder, overwrite=overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     config = encoder.config
     section = {
@@ -57,6 +60,7 @@ def save_checkpoint(
         "model": asdict(config),
         "max_length": max_length,
         "fallback_id": fallback_id,
+        **({"notes": dict(notes)} if notes else {}),
     }
     ratio_keywords = ["compression_ratio", "length_threshold", "max_compressed"]
     modules = [
@@ -105,15 +109,25 @@ def save_checkpoint(
     return folder
 
 
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise CheckpointError if ``folder`` is there, is not an empty folder, and must not be replaced."""
+    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(f"{folder} already exists; choose another folder or ask to overwrite it")
+
+
 def _tensors(encoder: Encoder, weights: str) -> dict[str, torch.Tensor]:
+    scales = {f"{name}.scale" for name, part in encoder.named_modules() if isinstance(part, Int8Matrix)}
     tensors = {}
     for name, tensor in encoder.state_dict().items():
+        if name in scales:
+            name = f"{name.removesuffix('.scale')}.weight{SCALE_SUFFIX}"
         theirs = next(
             their + name.removeprefix(our) for their, our in RELEASED_PREFIXES.items() if name.startswith(our)
         )
         tensors[theirs] = tensor.detach().cpu().contiguous()
+    if weights == "keep":
+        return tensors
+    tensors = dequantized(tensors)
     if weights == "int8":
         return quantized({name: tensor.float() for name, tensor in tensors.items()})
-    if weights in ("float32", "bfloat16"):
-        return {name: tensor.to(getattr(torch, weights)) for name, tensor in tensors.items()}
-    return tensors
+    return {name: tensor.to(getattr(torch, weights)) for name, tensor in tensors.items()}

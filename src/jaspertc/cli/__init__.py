@@ -6,6 +6,7 @@ import warnings
 
 import typer
 
+from jaspertc.cli.bench import bench as bench_command
 from jaspertc.cli.clean import clean as clean_command
 from jaspertc.cli.demo import demo as demo_command
 from jaspertc.cli.distil import distil as distil_command
@@ -16,6 +17,7 @@ from jaspertc.cli.index import index as index_command
 from jaspertc.cli.inspect import inspect as inspect_command
 from jaspertc.cli.lengths import lengths as lengths_command
 from jaspertc.cli.mine import mine as mine_command
+from jaspertc.cli.optimize import optimize as optimize_command
 from jaspertc.cli.plan import plan as plan_command
 from jaspertc.cli.report import report as report_command
 from jaspertc.cli.search import search as search_command
@@ -36,6 +38,7 @@ app.command(name="index")(index_command)
 app.command(name="search")(search_command)
 app.command(name="serve")(serve_command)
 app.command(name="graft")(graft_command)
+app.command(name="optimize")(optimize_command)
 app.command(name="clean")(clean_command)
 app.command(name="lengths")(lengths_command)
 app.command(name="teach")(teach_command)
@@ -44,6 +47,7 @@ app.command(name="plan")(plan_command)
 app.command(name="distil")(distil_command)
 app.command(name="evaluate")(evaluate_command)
 app.command(name="report")(report_command)
+app.command(name="bench")(bench_command)
 app.command(name="demo")(demo_command)
 
 

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jaspertc.cli.loading import Runtime
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     from rich.console import Console
@@ -17,6 +19,7 @@ ROUNDS = 3
 
 def demo(
     model: Annotated[str, typer.Option(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    runtime: Runtime = "auto",
 ) -> None:
     """Embed the sample texts, search them across languages, and turn the compression dial."""
     import time
@@ -30,7 +33,7 @@ def demo(
 
     console = Console()
     started = time.perf_counter()
-    embedder = Embedder.load(model)
+    embedder = Embedder.load(model, runtime=runtime)
     console.print(f"loaded {embedder} in {time.perf_counter() - started:.1f} s")
     passages, questions = load_samples("passages"), load_samples("questions")
     with warnings.catch_warnings():

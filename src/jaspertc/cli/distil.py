@@ -3,15 +3,18 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.progress import say
+from jaspertc.cli.progress import bars, progress, say
 from jaspertc.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from jaspertc.recipe import Recipe
     from jaspertc.recipe_stages import StageConfig
     from jaspertc.train.loop import StepReport
@@ -70,7 +73,8 @@ def _distil(recipe: "Recipe", only: int | None) -> None:
 
     processes, device = start_processes(training_sections(recipe)[1].device)
     first = processes.rank == 0
-    run = Distillation(recipe, processes=processes, device=device, say=say if first else (lambda line: None))
+    told: dict[str, Any] = {"say": say, "progress": partial(progress, unit="texts")} if first else {}
+    run = Distillation(recipe, processes=processes, device=device, **told)
     with _progress(run) as on_step:
         run.run(only, on_step=on_step)
     if first:
@@ -80,33 +84,22 @@ def _distil(recipe: "Recipe", only: int | None) -> None:
 @contextmanager
 def _progress(run: "Distillation") -> "Iterator[Callable[[StageConfig, StepReport], None]]":
     """A bar on standard error, or now and then a line if that is no terminal; TensorBoard if installed."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from jaspertc.train.boards import Boards
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[shown]}"),
-        TimeRemainingColumn(),
-    )
     boards = Boards(run.training.folder, [stage.name for stage in run.recipe.stages])
-    tasks: dict[str, object] = {}
+    tasks: dict[str, TaskID] = {}
     speed = _Speed()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with bars(note=True) as bar:
 
         def on_step(stage: "StageConfig", report: "StepReport") -> None:
             boards.add(stage.name, report)
             shown = speed.of(report)
             if stage.name not in tasks:
                 tasks[stage.name] = bar.add_task(
-                    stage.name, total=stage.steps, completed=report.step, shown=""
+                    stage.name, total=stage.steps, completed=report.step, note=""
                 )
-            bar.update(tasks[stage.name], completed=report.step + 1, shown=shown)  # type: ignore[arg-type]
-            if not console.is_terminal and speed.line_is_due():
+            bar.update(tasks[stage.name], completed=report.step + 1, note=shown)
+            if bar.disable and speed.line_is_due():
                 left = ((stage.steps or 0) - report.step - 1) * speed.seconds_a_step / 60
                 say(f"  {stage.name} {report.step + 1}/{stage.steps}: {shown}, {left:.1f} min left")
 

@@ -3,22 +3,24 @@
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jaspertc.cli.loading import Runtime
+from jaspertc.cli.progress import progress, say
 from jaspertc.cli.scale import Address, Engine, HourlyCost, WorkerCpus, WorkerGpus, Workers
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-    from jaspertc.corpus.read import Row
+    from jaspertc.corpus.read import Id, Row
     from jaspertc.corpus.write import BlockStore
     from jaspertc.engine.embedder import Embedder
+    from jaspertc.engine.precision import Vectors
 
 
 def embed(
@@ -61,10 +63,11 @@ def embed(
         typer.Option(help="JSON field or parquet column with the id; default: id, if present."),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Texts a block; a killed run loses one block at most.")
-    ] = 1024,
+        int, typer.Option(min=1, help="Texts a block, fewer if long; a killed run loses the blocks in hand.")
+    ] = 4096,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    runtime: Runtime = "auto",
     resume: Annotated[
         bool, typer.Option(help="Go on after the last block that an earlier run of this command finished.")
     ] = True,
@@ -85,8 +88,11 @@ def embed(
     bad rows, lists them in _bad.jsonl, and needs: pip install 'jaspertc[ray]'.
     """
     from jaspertc.cli.scale import cost_note, embed_on_ray, is_ray, pool_of
+    from jaspertc.errors import DataFileError, InputError
 
     if is_ray(engine):
+        if runtime != "auto":
+            raise InputError(f"--runtime is {runtime!r}, with --engine ray each worker chooses; leave it out")
         encode: dict[str, Any] = {"ratio": ratio, "threshold": threshold, "max_compressed": max_compressed}
         encode |= {"max_length": max_length, "prompt": prompt, "prompt_name": prompt_name}
         encode |= {"dims": dims, "precision": precision}
@@ -95,9 +101,8 @@ def embed(
         job |= {"device": device, "dtype": dtype, "resume": resume, "overwrite": overwrite}
         embed_on_ray(job, pool_of(workers, worker_cpus, worker_gpus, address), hourly_cost)
         return
-    from jaspertc.corpus.read import STDIN, blocks, count_rows, read_texts, source_identity
+    from jaspertc.corpus.read import STDIN, count_rows, read_texts, source_identity
     from jaspertc.corpus.write import BlockStore, check_target
-    from jaspertc.errors import DataFileError
 
     # What can be wrong with the files is found before the model is loaded, which is slow.
     target = Path(output)
@@ -111,7 +116,7 @@ def embed(
 
     from jaspertc.engine.embedder import Embedder
 
-    embedder = Embedder.load(model, device=device, dtype=dtype)
+    embedder = Embedder.load(model, device=device, dtype=dtype, runtime=runtime)
     options: dict[str, Any] = {
         "ratio": embedder.default_ratio if ratio is None else ratio,
         "threshold": embedder.default_threshold if threshold is None else threshold,
@@ -125,6 +130,7 @@ def embed(
         **options,
         "model": embedder.fingerprint,
         "device": embedder.runtime.device.type,
+        "runtime": embedder.runtime.name,
         "dtype": embedder.runtime.precision,
         "text field": text_field,
         "id field": id_field,
@@ -135,7 +141,7 @@ def embed(
     with BlockStore(target, settings, identity, resume=resume, overwrite=overwrite) as store:
         done_before, started = store.rows, time.monotonic()
         if not store.finished:
-            _embed_blocks(embedder, options, store, blocks(islice(rows, store.rows, None), batch_size), total)
+            _embed_rows(embedder, options, store, islice(rows, store.rows, None), batch_size, total)
             if identity is not None and source_identity(source) != identity:
                 raise DataFileError(f"{source} changed while it was read; run with --no-resume to start over")
         store.finish(no_vectors)
@@ -147,62 +153,57 @@ def embed(
     typer.echo(f"{count} texts in {seconds:.1f} s ({rate}){before}: {output}", err=True)
 
 
-def _embed_blocks(
+def _embed_rows(
     embedder: "Embedder",
     options: dict[str, Any],
     store: "BlockStore",
-    blocks: Iterator[list["Row"]],
+    rows: Iterable["Row"],
+    batch_size: int,
     total: int | None,
 ) -> None:
-    """Embed the blocks one by one, each stored before the next is read."""
-    first_warning, warned = "", 0
-    with _progress(total, store.rows) as (progress, task):
-        started = time.monotonic()
-        done_before = store.rows
-        for block in blocks:
-            vectors, warning = _encoded(embedder, [row.text for row in block], options)
-            ids = [row.id for row in block if row.id is not None]
-            store.add(vectors, ids or None)
-            if warning:
-                first_warning, warned = first_warning or f"block {store.blocks}: {warning}", warned + 1
-            speed = (store.rows - done_before) / max(time.monotonic() - started, 1e-9)
-            progress.update(task, advance=len(block), speed=f"{speed:.4g} texts/s")
-    if first_warning:
-        others = f"; so in {warned - 1} other blocks" if warned > 1 else ""
-        typer.echo(f"warning: {first_warning}{others}", err=True)
+    """Embed the rows; while a block is computed, the next is tokenised and the one before is written."""
+    from jaspertc.engine.ahead import ahead
 
+    ids: deque[Id | None] = deque()
 
-def _encoded(embedder: "Embedder", texts: list[str], options: dict[str, Any]) -> tuple[Any, str]:
-    """Vectors, and the warning about long texts: one a block would flood the screen, so it is not shown."""
-    from jaspertc.engine.inputs import LongTextWarning
+    def texts() -> Iterator[str]:
+        for row in rows:
+            ids.append(row.id)
+            yield row.text
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", LongTextWarning)
-        vectors = embedder.encode(texts, **options)
-    found = ""
-    for item in caught:
-        if issubclass(item.category, LongTextWarning):
-            found = str(item.message)
-        else:
-            warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
-    return vectors, found
+    def computed() -> Iterator[tuple["Vectors", list["Id"]]]:
+        for vectors in embedder.encode_stream(texts(), block_size=batch_size, **options):
+            own = [ids.popleft() for _ in range(len(vectors))]
+            yield vectors, [name for name in own if name is not None]
+
+    def write(block: tuple["Vectors", list["Id"]]) -> int:
+        vectors, names = block
+        store.add(vectors, names or None)
+        return len(vectors)
+
+    with (
+        _long_texts_told(),
+        progress("embedding", total, done=store.rows, unit="texts") as advance,
+        closing(ahead(write, computed())) as written,
+    ):
+        for count in written:
+            advance(count)
 
 
 @contextmanager
-def _progress(total: int | None, done: int) -> Iterator[tuple["Progress", "TaskID"]]:
-    """A bar on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _long_texts_told() -> Iterator[None]:
+    """The warning about long texts as a line without the place in the code, which is none of the user's."""
+    from jaspertc.engine.inputs import LongTextWarning
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("embedding"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    # The time left is estimated from updates, and a block can take minutes.
-    bar = Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=600)
-    with bar:
-        yield bar, bar.add_task("embedding", total=total, completed=done, speed="")
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as recorded:
+            caught = recorded
+            warnings.simplefilter("always", LongTextWarning)
+            yield
+    finally:
+        for item in caught:
+            if issubclass(item.category, LongTextWarning):
+                say(f"warning: {item.message}")
+            else:
+                warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)

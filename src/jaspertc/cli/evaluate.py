@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.progress import say
+from jaspertc.cli.loading import Runtime
+from jaspertc.cli.progress import bars, say
 
 if TYPE_CHECKING:
     from jaspertc.evaluation.evaluation import Evaluation, Job
@@ -61,6 +62,7 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    runtime: Runtime = "auto",
 ) -> None:
     """Score a model on MTEB's tasks or on local ones.
 
@@ -73,7 +75,8 @@ def evaluate(
 
     from jaspertc.errors import InputError
     from jaspertc.evaluation.contenders import SWEEP, Swept, load_peers, read_peers
-    from jaspertc.evaluation.evaluation import Evaluation, command_line
+    from jaspertc.evaluation.evaluation import Evaluation
+    from jaspertc.pages.origin import command_line
 
     ratios = list(SWEEP) if sweep else list(dict.fromkeys(ratio or []))
     if sweep and ratio:
@@ -84,7 +87,7 @@ def evaluate(
 
     from jaspertc.engine.embedder import Embedder
 
-    embedder = Embedder.load(model, device=device, dtype=dtype)
+    embedder = Embedder.load(model, device=device, dtype=dtype, runtime=runtime)
     swept = Swept(embedder, ratios or [embedder.default_ratio], threshold, name)
     evaluation = Evaluation(swept, load_peers(peers), chosen, output, limit=limit, command=command_line())
     left, total = len(evaluation.jobs), len(chosen) * len(evaluation.contenders)
@@ -121,32 +124,21 @@ def _tasks(benchmark: str | None, tasks: str | None, local: bool, data: Path | N
 
 
 def _run(evaluation: "Evaluation", left: int) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     if not left:
         return
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[texts]}"),
-        TimeElapsedColumn(),
-    )
     count = 0
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=left, texts="")
+    with bars(note=True, clock="elapsed") as bar:
+        task = bar.add_task("", total=left, note="")
 
         def started(job: "Job") -> None:
             nonlocal count
             count = 0
-            bar.update(task, description=job.name, texts="")
+            bar.update(task, description=job.name, note="")
 
         def advance(texts: int) -> None:
             nonlocal count
             count += texts
-            bar.update(task, texts=f"{count:,} texts")
+            bar.update(task, note=f"{count:,} texts")
 
         def finished(job: "Job", score: float) -> None:
             bar.advance(task)

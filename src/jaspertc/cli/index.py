@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from jaspertc.cli.loading import Runtime
+
 
 def index(
     files: Annotated[list[Path], typer.Argument(help=".txt (one document a line) or .jsonl files.")],
@@ -16,6 +18,7 @@ def index(
     ] = None,
     text_field: Annotated[str, typer.Option(help="JSON field with the text.")] = "text",
     id_field: Annotated[str, typer.Option(help="JSON field with the id.")] = "id",
+    runtime: Runtime = "auto",
 ) -> None:
     """Add documents to a search index; those that are in it and have not changed are not embedded again.
 
@@ -30,7 +33,8 @@ def index(
     from jaspertc.engine.embedder import Embedder
     from jaspertc.search.index import SearchIndex
 
-    with SearchIndex.create_or_open(output, Embedder.load(model), ratio=ratio) as opened:
+    embedder = Embedder.load(model, runtime=runtime)
+    with SearchIndex.create_or_open(output, embedder, ratio=ratio) as opened:
         report = opened.add(documents, show_progress=True)
         typer.echo(
             f"{output}: {report.added} added, {report.updated} updated, {report.unchanged} unchanged; "

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.loading import Runtime
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -25,6 +27,7 @@ def inspect(
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="Text put before it. Default: the model's.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Also save the drawing as an SVG picture.")] = None,
+    runtime: Runtime = "auto",
 ) -> None:
     """Show TEXT's tokens, the windows that compression averages, and length and cost at several ratios."""
     import re
@@ -36,7 +39,7 @@ def inspect(
 
     if text == "-":
         text = sys.stdin.read().rstrip("\n")
-    embedder = Embedder.load(model)
+    embedder = Embedder.load(model, runtime=runtime)
     console = Console(record=svg is not None, width=100 if svg is not None else None)
     console.print(drawing(embedder, text, ratio=ratio, threshold=threshold, prompt=prompt))
     console.print(ratio_table(embedder, text, threshold=threshold, prompt=prompt))

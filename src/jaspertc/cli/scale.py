@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.progress import say
+from jaspertc.cli.progress import bars, say
 
 if TYPE_CHECKING:
     from jaspertc.cluster.progress import Meter
@@ -104,19 +104,14 @@ def teach_on_ray(
 @contextmanager
 def _shown(name: str) -> "Iterator[Callable[[Meter], None]]":
     """A bar on standard error, or now and then a line if that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}"))
     last = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(name, total=None, shown="")
+    with bars(note=True, clock=None) as bar:  # the meter knows the time left
+        task = bar.add_task(name, total=None, note="")
 
         def show(meter: "Meter") -> None:
             nonlocal last
-            bar.update(task, completed=meter.done, total=meter.units, shown=meter.line())
-            if not console.is_terminal and time.monotonic() - last >= LINE_SECONDS:
+            bar.update(task, completed=meter.done, total=meter.units, note=meter.line())
+            if bar.disable and time.monotonic() - last >= LINE_SECONDS:
                 last = time.monotonic()
                 say(f"  {meter.done}/{meter.units} shards: {meter.line()}")
 

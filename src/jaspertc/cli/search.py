@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.loading import Runtime
+
 if TYPE_CHECKING:
     from jaspertc.search.documents import Scalar
     from jaspertc.search.index import Hit
@@ -28,6 +30,7 @@ def search(
         str | None, typer.Option(help="The model, if it is elsewhere than when the index was built.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    runtime: Runtime = "auto",
 ) -> None:
     """Print the documents nearest to a query, best first."""
     from jaspertc.search.database import describe
@@ -38,7 +41,7 @@ def search(
     from jaspertc.engine.embedder import Embedder
     from jaspertc.search.index import SearchIndex
 
-    with SearchIndex.open(index, Embedder.load(name)) as opened:
+    with SearchIndex.open(index, Embedder.load(name, runtime=runtime)) as opened:
         hits = opened.search(query, k=k, where=wanted)
     if json:
         _print_json(hits)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from jaspertc.cli.loading import Runtime
+
 
 def serve(
     model: Annotated[str, typer.Argument(help="mini, a checkpoint folder or a hub name.")] = "mini",
@@ -57,6 +59,7 @@ def serve(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    runtime: Runtime = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="Log problems only, not every request.")] = False,
 ) -> None:
     """Serve MODEL over HTTP: /v1/embeddings as OpenAI's, the compression dial, and a page at /."""
@@ -101,5 +104,5 @@ def serve(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("jaspertc.server").setLevel(logging.INFO)
     logging.getLogger("jaspertc.server.requests").setLevel(logging.WARNING if quiet else logging.INFO)
-    embedder = Embedder.load(model, device=device, dtype=dtype)
+    embedder = Embedder.load(model, device=device, dtype=dtype, runtime=runtime)
     run(create_app(embedder, settings), settings)

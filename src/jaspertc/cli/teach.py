@@ -1,13 +1,12 @@
 """``jaspertc teach``: teachers' vectors of a recipe's texts, in a cache that survives any kill."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaspertc.cli.progress import say
+from jaspertc.cli.progress import progress, say
 from jaspertc.cli.scale import Address, Engine, HourlyCost, WorkerCpus, WorkerGpus, Workers
 
 if TYPE_CHECKING:
@@ -114,44 +113,12 @@ def _run(jobs: "Sequence[Job]", shard_rows: int, hourly_cost: float | None = Non
             say(f"{job.name}: all {job.total} texts have vectors")
             continue
         started = time.monotonic()
-        with _progress(job) as advance:
+        with progress(job.name, job.total, done=job.total - job.left, unit="texts") as advance:
             job.run(shard_rows, advance)
         seconds = time.monotonic() - started
         rate = f"{job.left / max(seconds, 1e-9):.4g} texts/s{cost_note(hourly_cost, seconds, job.left)}"
         before = f", {job.total - job.left} were done before" if job.left < job.total else ""
         say(f"{job.name}: {job.left} texts in {seconds:.1f} s ({rate}){before}")
-
-
-@contextmanager
-def _progress(job: "Job") -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if that is a terminal, with speed and the time left."""
-    import time
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    started, done = time.monotonic(), 0
-    # The time left is estimated from updates, and a block can take minutes.
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, speed_estimate_period=600
-    ) as bar:
-        task = bar.add_task(job.name, total=job.total, completed=job.total - job.left, speed="")
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            speed = done / max(time.monotonic() - started, 1e-9)
-            bar.update(task, advance=count, speed=f"{speed:.4g} texts/s")
-
-        yield advance
 
 
 def _print_scores(rows: "list[ScoreRow]") -> None:

@@ -1,5 +1,6 @@
 """What a worker adds to a model: tokens are counted, and vectors do not depend on what it did before."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,25 @@ class CountingRuntime:
 
     def embed(self, batch: PackedBatch, targets: IntArray) -> FloatArray:
         """See ``TorchRuntime.embed``."""
-        self.tokens += int(batch.lengths.sum())
-        self.compressed += int(targets.sum())
+        self._count(batch, targets)
         vectors: FloatArray = self._runtime.embed(batch, targets)
         return vectors
+
+    def embed_all(self, batches: Iterable[tuple[PackedBatch, IntArray]]) -> Iterator[FloatArray]:
+        """See ``TorchRuntime.embed_all``."""
+        found: Iterator[FloatArray] = self._runtime.embed_all(self._counted(batches))
+        return found
+
+    def _counted(
+        self, batches: Iterable[tuple[PackedBatch, IntArray]]
+    ) -> Iterator[tuple[PackedBatch, IntArray]]:
+        for batch, targets in batches:
+            self._count(batch, targets)
+            yield batch, targets
+
+    def _count(self, batch: PackedBatch, targets: IntArray) -> None:
+        self.tokens += int(batch.lengths.sum())
+        self.compressed += int(targets.sum())
 
 
 def count_tokens(embedder: Any) -> CountingRuntime:

@@ -18,7 +18,7 @@ STDIN = "-"
 FOLDER = "/"
 DEFAULT_ID_FIELD = "id"
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
-BLOCK_CHARACTERS = 4_000_000
+BLOCK_CHARACTERS = 2_000_000
 PARQUET_ROWS = 1024
 MEBIBYTE = 1 << 20
 
@@ -172,14 +172,8 @@ def _opened(path: str | Path) -> Iterator[IO[bytes]]:
 def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """Lines, numbered from 1. Bytes are split, at newlines only: text would be at U+2028 and others too."""
     name = "standard input" if str(path) == STDIN else str(path)
-    with _opened(path) as file:
-        number = 0
-        while True:
-            with _reading(name):
-                raw = file.readline()
-            if not raw:
-                return
-            number += 1
+    with _opened(path) as file, _reading(name):
+        for number, raw in enumerate(file, 1):
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -208,12 +202,14 @@ def read_objects(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         DataFileError: while reading: the file is missing, broken, or a line holds no JSON object.
     """
+    decode = json.JSONDecoder(parse_constant=_no_constant).decode  # json.loads would make one for each line
+    name = str(path)
     for number, line in _lines(path):
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
+        where = f"{name}, line {number}"
         try:
-            row = json.loads(line, parse_constant=_no_constant)
+            row = decode(line)
         except (ValueError, RecursionError) as error:  # ValueError also covers integers of absurd length
             raise DataFileError(f"{where}: not JSON: {error}") from error
         if not isinstance(row, dict):
@@ -242,7 +238,7 @@ def _checked(where: str, text_field: str, text: object, id_field: str, name: obj
         raise DataFileError(
             f"{where}: {id_field!r} is {_shown(name)}, it must be a string or an integer, as for every text"
         )
-    if isinstance(name, str) and not _is_unicode(name):
+    if isinstance(name, str) and not (name.isascii() or _is_unicode(name)):
         raise DataFileError(f"{where}: {id_field!r} has half a surrogate pair, which is no valid text")
     return Row(name, text)
 

@@ -1,4 +1,4 @@
-"""Blocks of vectors kept aside until all are there, so that a killed run loses one block at most.
+"""Blocks of vectors kept aside until all are there, so that a killed run loses no finished block.
 
 ``OUT.partial/`` holds one file for each finished block, with its number and rows in its name, and
 ``state.json``, which says what the blocks were made of. A file there, and OUT itself, appears whole or

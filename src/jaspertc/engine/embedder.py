@@ -4,6 +4,7 @@ Shape legend: N texts, L tokens of one text, E width of the vectors.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 from jaspertc.checkpoint import Checkpoint, load_checkpoint
 from jaspertc.config import ModelConfig
 from jaspertc.engine import inputs
+from jaspertc.engine.ahead import ahead
 from jaspertc.engine.batcher import plan_batches
-from jaspertc.engine.inputs import EncodeOptions
+from jaspertc.engine.inputs import Advance, EncodeOptions
 from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarity, to_precision
 from jaspertc.engine.runtimes import build_runtime
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
-from jaspertc.model.compression import Ratio, check_ratio
+from jaspertc.model.compression import Ratio
 from jaspertc.text.packing import IntArray, pack
 
 
@@ -64,7 +66,7 @@ class Embedder:
             CheckpointError: the model is missing, incomplete, corrupt or of an unsupported kind.
             InputError: device, dtype or runtime is not available.
         """
-        checkpoint = load_checkpoint(name, pooler=pooler)
+        checkpoint = load_checkpoint(name, pooler=pooler, keep_int8=True)
         return cls(checkpoint, build_runtime(runtime, checkpoint, device=device, dtype=dtype))
 
     def __repr__(self) -> str:
@@ -194,10 +196,14 @@ class Embedder:
         return self.encode(texts, **self._named_prompt(name, options))
 
     def encode_stream(self, texts: Iterable[str], **options: Any) -> Iterator[Vectors]:
-        """``encode`` in constant memory: yields (n, E) blocks in order as texts are read.
+        """``encode`` in constant memory: yields (n, E) blocks in order, reading texts one block ahead.
+
+        Args:
+            texts: as ``encode``'s, but no single string. They are read in the thread that takes the blocks.
+            options: as ``encode``'s, and ``block_size``: texts a block, 4096 by default; fewer if long.
 
         Raises:
-            InputError: as ``encode``; arguments are checked at once, texts when they are reached.
+            InputError: as ``encode``, in the place of the block; arguments are checked at once.
         """
         if isinstance(texts, str):
             raise InputError("texts is a str, encode_stream needs an iterable of strings")
@@ -206,7 +212,7 @@ class Embedder:
     def _blocks(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[Vectors]:
         """Check everything that can be checked before a text is read, then read on demand."""
         inputs.check_iterable(texts)
-        self._check_dims(options.dims)
+        inputs.check_dims(options.dims, (*self.config.head.matryoshka, self.dims))
         prefix = self.prompt_text(options.prompt, options.prompt_name)
         ratios = self._ratios(options.ratio, texts)
         return self._read_blocks(texts, options, prefix, ratios)
@@ -214,13 +220,18 @@ class Embedder:
     def _read_blocks(
         self, texts: Iterable[str], options: EncodeOptions, prefix: str, ratios: Any
     ) -> Iterator[Vectors]:
+        def tokenized(piece: tuple[int, list[str]]) -> list[IntArray]:
+            begin, chunk = piece
+            return self.tokenize(chunk, prompt=prefix, max_length=options.max_length, first_index=begin)
+
         done = cut = compressed = 0
-        for chunk in inputs.chunks(inputs.progress(texts) if options.show_progress else texts):
-            rows = self.tokenize(chunk, prompt=prefix, max_length=options.max_length, first_index=done)
-            part = ratios if ratios.ndim == 0 else ratios[done : done + len(rows)]
-            rows, targets, *counts = self._fit(rows, part, options)
-            yield self._finish(self._embed_rows(rows, targets), options)
-            done, cut, compressed = done + len(rows), cut + counts[0], compressed + counts[1]
+        tokens = ahead(tokenized, inputs.chunks(texts, options.block_size))
+        with inputs.progress(texts, options.show_progress) as advance, closing(tokens):
+            for rows in tokens:
+                part = ratios if ratios.ndim == 0 else ratios[done : done + len(rows)]
+                rows, targets, *counts = self._fit(rows, part, options)
+                yield self._finish(self._embed_rows(rows, targets, advance), options)
+                done, cut, compressed = done + len(rows), cut + counts[0], compressed + counts[1]
         self._warn_of_long_texts(cut, compressed, done)
 
     def encode_ids(
@@ -275,11 +286,7 @@ class Embedder:
         Raises:
             InputError: a text is not a string; its index (from ``first_index``) is named.
         """
-        for index, text in enumerate(texts, first_index):
-            if not isinstance(text, str):
-                raise InputError(
-                    f"text {index} is {text!r:.80} of type {type(text).__name__}, it must be a string"
-                )
+        inputs.check_strings(texts, first_index)
         return self.checkpoint.tokenizer.encode_batch(
             [prompt + text for text in texts] if prompt else texts, max_length=max_length
         )
@@ -328,10 +335,7 @@ class Embedder:
         return {**options, "prompt": ""}
 
     def _ratios(self, ratio: Ratio | None, texts: Any) -> Any:
-        values = check_ratio(self.default_ratio if ratio is None else ratio)
-        if values.ndim and not isinstance(texts, Sequence):
-            raise InputError("one ratio per text needs a list of texts, not a stream")
-        return check_ratio(values, len(texts)) if values.ndim else values
+        return inputs.checked_ratios(self.default_ratio if ratio is None else ratio, texts)
 
     def _fit(
         self, rows: list[IntArray], ratios: Any, options: EncodeOptions
@@ -371,24 +375,21 @@ class Embedder:
         )
         inputs.warn_of_long_texts(compressed, total, f"{positions} and were compressed further")
 
-    def _embed_rows(self, rows: Sequence[IntArray], targets: IntArray) -> FloatArray:
-        """Raw vectors in the order given."""
+    def _embed_rows(
+        self, rows: Sequence[IntArray], targets: IntArray, advance: Advance = inputs.ignore
+    ) -> FloatArray:
+        """Raw vectors in the order given; ``advance`` is told of each so many texts done."""
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         vectors = np.empty((len(rows), self.dims), dtype=np.float32)
-        for index in plan_batches(targets, lengths, token_budget=self.runtime.token_budget):
-            vectors[index] = self.runtime.embed(pack([rows[i] for i in index]), targets[index])
+        pieces = plan_batches(targets, lengths, token_budget=self.runtime.token_budget)
+        batches = ((pack([rows[i] for i in index]), targets[index]) for index in pieces)
+        for index, found in zip(pieces, self.runtime.embed_all(batches)):
+            vectors[index] = found
+            advance(len(index))
         return vectors
 
     def _no_vectors(self) -> FloatArray:
         return np.empty((0, self.dims), dtype=np.float32)
-
-    def _check_dims(self, dims: int | None) -> None:
-        trained = (*self.config.head.matryoshka, self.dims)
-        if dims is not None and not (inputs.is_integer(dims) and dims in trained):
-            raise InputError(
-                f"dims is {dims!r}, this model was trained for {', '.join(map(str, sorted(set(trained))))}; "
-                "other widths lose quality unpredictably (slice the vectors yourself if you accept that)"
-            )
 
     def _finish(self, vectors: FloatArray, options: EncodeOptions) -> Vectors:
         vectors = vectors[:, : options.dims]

@@ -2,19 +2,30 @@
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from jaspertc.engine.precision import check_precision
 from jaspertc.errors import InputError
-from jaspertc.model.compression import Ratio
+from jaspertc.model.compression import Ratio, check_ratio
 from jaspertc.text.packing import IntArray
 
+# Texts are batched by length within a chunk. 1024 short texts fill a CPU's batches, 4096 a GPU's; more only
+# delay the first block.
 CHUNK_TEXTS = 4096
-CHUNK_CHARACTERS = 4_000_000
+CHUNK_CHARACTERS = 2_000_000
 LONG_TEXTS = ("compress", "truncate")
+
+
+Advance = Callable[[int], None]
+
+
+def ignore(count: int) -> None:
+    """Told of texts that are done, does nothing."""
 
 
 class LongTextWarning(UserWarning):
@@ -33,7 +44,7 @@ def warn_of_long_texts(count: int, total: int, what: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeOptions:
-    """The keyword arguments of ``Embedder.encode``; see there."""
+    """The keyword arguments of ``Embedder.encode`` and ``Embedder.encode_stream``; see there."""
 
     prompt: str | None = None
     prompt_name: str | None = None
@@ -46,6 +57,7 @@ class EncodeOptions:
     precision: str = "float32"
     long_texts: str = "compress"
     show_progress: bool = False
+    block_size: int | None = None
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
@@ -53,6 +65,8 @@ class EncodeOptions:
             raise InputError(f"long_texts is {self.long_texts!r}, it must be {' or '.join(LONG_TEXTS)}")
         if self.max_length is not None and not is_integer(self.max_length):
             raise InputError(f"max_length is {self.max_length!r}, it must be an integer")
+        if self.block_size is not None and not (is_integer(self.block_size) and self.block_size >= 1):
+            raise InputError(f"block_size is {self.block_size!r}, it must be an integer >= 1")
         for name in ("prompt", "prompt_name"):
             value = getattr(self, name)
             if not (value is None or isinstance(value, str)):
@@ -87,24 +101,65 @@ def token_ids(index: int, row: Sequence[int] | IntArray) -> IntArray:
     return ids.astype(np.int64)
 
 
-def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Lists of texts, bounded in number and characters."""
+def check_dims(dims: object, trained: Iterable[int]) -> None:
+    """Raise InputError unless ``dims`` is ``None`` or a width that the model was trained for."""
+    widths = sorted(set(trained))
+    if dims is not None and not (is_integer(dims) and dims in widths):
+        raise InputError(
+            f"dims is {dims!r}, this model was trained for {', '.join(map(str, widths))}; "
+            "other widths lose quality unpredictably (slice the vectors yourself if you accept that)"
+        )
+
+
+def checked_ratios(ratio: Ratio, texts: object) -> npt.NDArray[np.float64]:
+    """A ratio, shape (), or one per text, shape (N,).
+
+    Raises:
+        InputError: there is one per text, and the texts are a stream or of another number.
+        RatioError: one is out of range.
+    """
+    values = check_ratio(ratio)
+    if not values.ndim:
+        return values
+    if not isinstance(texts, Sequence):
+        raise InputError("one ratio per text needs a list of texts, not a stream")
+    return check_ratio(values, len(texts))
+
+
+def check_strings(texts: Sequence[object], first_index: int) -> None:
+    """Raise InputError for the first text that is no string, counted from ``first_index``."""
+    for index, text in enumerate(texts, first_index):
+        if not isinstance(text, str):
+            raise InputError(
+                f"text {index} is {text!r:.80} of type {type(text).__name__}, it must be a string"
+            )
+
+
+def chunks(texts: Iterable[str], size: int | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Lists of texts, bounded in number (``CHUNK_TEXTS`` or ``size``) and characters, each with the place of
+    its first text."""
+    most = CHUNK_TEXTS if size is None else size
     chunk: list[str] = []
-    size = 0
+    begin = characters = 0
     for text in texts:
         chunk.append(text)
-        size += len(text) if isinstance(text, str) else 0
-        if len(chunk) >= CHUNK_TEXTS or size >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
+        characters += len(text) if isinstance(text, str) else 0
+        if len(chunk) >= most or characters >= CHUNK_CHARACTERS:
+            yield begin, chunk
+            begin, chunk, characters = begin + len(chunk), [], 0
     if chunk:
-        yield chunk
+        yield begin, chunk
 
 
-def progress(texts: Iterable[str]) -> Iterator[str]:
-    """The same texts, drawing a progress bar on standard error."""
+@contextmanager
+def progress(texts: Iterable[str], show: bool) -> Iterator[Advance]:
+    """What to tell of texts that are done; draws a progress bar of them on standard error if ``show``."""
+    if not show:
+        yield ignore
+        return
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
 
-    total = len(texts) if isinstance(texts, Sized) else None
-    yield from track(texts, "embedding", total=total, console=Console(stderr=True))
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("embedding", total=len(texts) if isinstance(texts, Sized) else None)
+        yield lambda count: bar.advance(task, count)

@@ -1,9 +1,9 @@
-"""A backbone's layers as an OpenVINO graph over rows of tokens.
+"""A backbone's layers as an OpenVINO graph over packed tokens; attention over rows, one text in each.
 
 Weights are int8 with one scale per output channel; activations are quantised by OpenVINO as they come, in
 groups within a token, so a text's vector does not depend on its neighbours.
 
-Shape legend: R rows, S tokens of a row, D model width, H heads, K key/value heads, W width of a head.
+Shape legend: C tokens, R rows, S width of a row, D model width, H heads, K key/value heads, W head width.
 """
 
 from typing import Any
@@ -16,48 +16,45 @@ from torch import Tensor
 
 from jaspertc.model.backbones.base import Backbone
 from jaspertc.model.backbones.bert import BertBackbone
-from jaspertc.model.backbones.qwen3 import Qwen3Backbone, rotary_tables
+from jaspertc.model.int8 import Int8Linear, Int8Matrix, quantize_rows
 
 Node = Any
-FAR = np.float32(-1e9)  # added to the scores of what a token must not see
+JOINED_BYTES = 1 << 20  # int8 weights up to this size are copied to be joined, larger ones stay in their file
 
 
 def build_graph(backbone: Backbone, *, int8: bool) -> ov.Model:
-    """The layers of a backbone.
+    """The layers of a backbone, with the inputs that ``engine.rows`` describes.
 
-    Inputs: states, (R, S, D) float32; segments, (R, S) int32, the text of each cell; positions, (R, S) int32.
-    Output: last hidden states, (R, S, D) float32.
+    Inputs: states, (C, D) float32; cells, (R, S) int32, the token in each cell; places, (C,) int32, the
+    cell of each token; mask, (1 or R, 1, 1 or S, S) float32, added to scores; for Qwen3 also cosines and
+    sines of ``rotary_tables``, (C, 1, W) float32: OpenVINO would compute them in bfloat16 where it may.
+    Output: last hidden states, (C, D) float32.
     """
-    states = op.parameter([-1, -1, backbone.config.hidden_size], Type.f32, "states")
-    segments = op.parameter([-1, -1], Type.i32, "segments")
-    positions = op.parameter([-1, -1], Type.i32, "positions")
-    layers = _Layers(backbone, int8, segments, positions)
-    build = {BertBackbone: layers.bert, Qwen3Backbone: layers.qwen3}[type(backbone)]
-    return ov.Model([build(states, backbone)], [states, segments, positions], "layers")
+    config = backbone.config
+    states = op.parameter([-1, config.hidden_size], Type.f32, "states")
+    cells = op.parameter([-1, -1], Type.i32, "cells")
+    places = op.parameter([-1], Type.i32, "places")
+    mask = op.parameter([-1, 1, -1, -1], Type.f32, "mask")
+    layers = _Layers(backbone, int8, cells, places, mask)
+    if isinstance(backbone, BertBackbone):
+        return ov.Model([layers.bert(states, backbone)], [states, cells, places, mask], "layers")
+    rotary = [op.parameter([-1, 1, config.head_dim], Type.f32, name) for name in ("cosines", "sines")]
+    out = layers.qwen3(states, backbone, *rotary)
+    return ov.Model([out], [states, cells, places, mask, *rotary], "layers")
 
 
 class _Layers:
-    def __init__(self, backbone: Backbone, int8: bool, segments: Node, positions: Node) -> None:
-        self.config, self.int8, self.positions = backbone.config, int8, positions
-        self.mask = self._mask(segments)
-
-    def _mask(self, segments: Node) -> Node:
-        """0 where a token may look and FAR elsewhere, (R, 1, S, S)."""
-        rows = op.unsqueeze(segments, _ints(1, 3))
-        columns = op.unsqueeze(segments, _ints(1, 2))
-        seen = op.equal(rows, columns)
-        if self.config.causal:
-            later = op.unsqueeze(self.positions, _ints(1, 2))
-            seen = op.logical_and(seen, op.less_equal(later, op.unsqueeze(self.positions, _ints(1, 3))))
-        return op.select(seen, op.constant(np.float32(0)), op.constant(FAR))
+    def __init__(self, backbone: Backbone, int8: bool, cells: Node, places: Node, mask: Node) -> None:
+        self.config, self.int8 = backbone.config, int8
+        self.cells, self.places, self.mask = cells, places, mask
+        self.mixed = any(isinstance(part, Int8Matrix) for part in backbone.modules())
 
     def bert(self, x: Node, backbone: Any) -> Node:
         for layer in backbone.encoder.layer:
             attention = layer.attention
             parts = (attention.self.query, attention.self.key, attention.self.value)
-            width = self.config.hidden_size
-            q, k, v = op.split(self.linear(x, *parts), op.constant(np.int64(-1)), 3).outputs()
-            out = self.attend(self.heads(q), self.heads(k), self.heads(v), width)
+            q, k, v = map(self.heads, self.linears(x, *parts))
+            out = self.attend(q, k, v)
             x = self.norm(op.add(self.linear(out, attention.output.dense), x), attention.output.LayerNorm)
             middle = op.gelu(
                 self.linear(x, layer.intermediate.dense), "tanh" if self.config.gelu == "tanh" else "erf"
@@ -65,49 +62,66 @@ class _Layers:
             x = self.norm(op.add(self.linear(middle, layer.output.dense), x), layer.output.LayerNorm)
         return x
 
-    def qwen3(self, x: Node, backbone: Any) -> Node:
-        config = self.config
-        cos, sin = self._rotary()
-        kv = config.num_kv_heads * config.head_dim
-        sizes = _ints(config.num_heads * config.head_dim, kv, kv)
+    def qwen3(self, x: Node, backbone: Any, cos: Node, sin: Node) -> Node:
         for layer in backbone.layers:
             own = layer.self_attn
             y = self.rms(x, layer.input_layernorm)
-            joined = self.linear(y, own.q_proj, own.k_proj, own.v_proj)
-            q, k, v = op.variadic_split(joined, op.constant(np.int64(-1)), sizes).outputs()
-            q = self._rotate(self.rms(self.heads(q), own.q_norm), cos, sin)
-            k = self._rotate(self.rms(self.heads(k), own.k_norm), cos, sin)
-            out = self.attend(
-                q, self._repeat(k), self._repeat(self.heads(v)), config.num_heads * config.head_dim
-            )
+            q, k, v = map(self.heads, self.linears(y, own.q_proj, own.k_proj, own.v_proj))
+            q = self._rotate(self.rms(q, own.q_norm), cos, sin)
+            k = self._rotate(self.rms(k, own.k_norm), cos, sin)
+            out = self.attend(q, k, v)
             x = op.add(x, self.linear(out, own.o_proj))
             y = self.rms(x, layer.post_attention_layernorm)
             gate, up = self.linear(y, layer.mlp.gate_proj), self.linear(y, layer.mlp.up_proj)
             x = op.add(x, self.linear(op.multiply(op.swish(gate), up), layer.mlp.down_proj))
         return self.rms(x, backbone.norm)
 
+    def linears(self, x: Node, *layers: Any) -> list[Node]:
+        """The output of each of the layers that read ``x``; of small ones by one product."""
+        if self.int8 and sum(layer.weight.nbytes for layer in layers if _is_int8(layer)) > JOINED_BYTES:
+            return [self.linear(x, layer) for layer in layers]
+        widths = _ints(*(len(layer.weight) for layer in layers))
+        found: list[Node] = op.variadic_split(self.linear(x, *layers), _ints(-1), widths).outputs()
+        return found
+
     def linear(self, x: Node, *layers: Any) -> Node:
-        """One product for all layers that read ``x``, their outputs side by side."""
-        weight = np.concatenate([_array(layer.weight) for layer in layers])
-        if self.int8:
-            scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127, np.finfo(np.float32).tiny)
-            whole = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
-            matrix = op.multiply(op.convert(op.constant(whole), Type.f32), op.constant(scale))
-        else:
-            matrix = op.constant(weight)
-        out = op.matmul(x, matrix, False, True)
+        """One product for all layers that read ``x``, their outputs side by side.
+
+        In int8, float layers beside int8 ones are computed in bfloat16: they were left so on purpose.
+        """
+        out = self.product(x, *layers)
         if layers[0].bias is None:
             return out
         return op.add(out, op.constant(np.concatenate([_array(layer.bias) for layer in layers])))
 
-    def heads(self, x: Node) -> Node:
-        """(R, S, H W) -> (R, H, S, W)."""
-        shape = _ints(0, 0, -1, self.config.head_dim)
-        return op.transpose(op.reshape(x, shape, True), _ints(0, 2, 1, 3))
+    def product(self, x: Node, *layers: Any) -> Node:
+        if not self.int8:
+            return op.matmul(x, op.constant(np.concatenate([_dense(layer) for layer in layers])), False, True)
+        if self.mixed and not _is_int8(layers[0]):
+            matrix = op.constant(np.concatenate([_dense(layer) for layer in layers]), Type.bf16)
+            return op.convert(op.matmul(op.convert(x, Type.bf16), matrix, False, True), Type.f32)
+        whole, scale = _int8(*layers)
+        matrix = op.multiply(op.convert(whole, Type.f32), op.constant(scale))
+        return op.matmul(x, matrix, False, True)
 
-    def attend(self, q: Node, k: Node, v: Node, width: int) -> Node:
-        out = op.scaled_dot_product_attention(q, k, v, self.mask)
-        return op.reshape(op.transpose(out, _ints(0, 2, 1, 3)), _ints(0, 0, width), True)
+    def heads(self, x: Node) -> Node:
+        """(C, H W) -> (C, H, W)."""
+        return op.reshape(x, _ints(0, -1, self.config.head_dim), True)
+
+    def attend(self, q: Node, k: Node, v: Node) -> Node:
+        """Attention within each row: (C, H, W) and twice (C, K, W) -> (C, H W)."""
+        k, v = self._repeat(self.rows(k)), self._repeat(self.rows(v))
+        out = op.scaled_dot_product_attention(self.rows(q), k, v, self.mask)
+        cells = op.reshape(
+            op.transpose(out, _ints(0, 2, 1, 3)),
+            _ints(-1, self.config.num_heads * self.config.head_dim),
+            False,
+        )
+        return op.gather(cells, self.places, _ints(0))
+
+    def rows(self, x: Node) -> Node:
+        """(C, H, W) -> (R, H, S, W)."""
+        return op.transpose(op.gather(x, self.cells, _ints(0)), _ints(0, 2, 1, 3))
 
     def norm(self, x: Node, layer: Any) -> Node:
         out = op.mvn(x, _ints(-1), True, self.config.norm_eps, "inside_sqrt")
@@ -119,19 +133,6 @@ class _Layers:
             op.constant(np.float32(1)), op.sqrt(op.add(mean, op.constant(np.float32(layer.eps))))
         )
         return op.multiply(op.multiply(x, scale), op.constant(_array(layer.weight)))
-
-    def _rotary(self) -> tuple[Node, Node]:
-        """Cosines and sines of each cell's position, (R, 1, S, W)."""
-        import torch
-
-        config = self.config
-        every = torch.arange(config.max_positions)
-        tables = rotary_tables(every, config.head_dim, config.rope_theta, torch.float32)
-        found = []
-        for table in tables:
-            rows = op.gather(op.constant(table[:, 0].numpy()), self.positions, op.constant(np.int64(0)))
-            found.append(op.unsqueeze(rows, _ints(1)))
-        return found[0], found[1]
 
     def _rotate(self, x: Node, cos: Node, sin: Node) -> Node:
         low, high = op.split(x, op.constant(np.int64(-1)), 2).outputs()
@@ -145,6 +146,28 @@ class _Layers:
             return x
         which = np.repeat(np.arange(groups), heads // groups)
         return op.gather(x, op.constant(which), op.constant(np.int64(1)))
+
+
+def _is_int8(layer: Any) -> bool:
+    return isinstance(layer, Int8Linear)
+
+
+def _dense(layer: Any) -> np.ndarray:
+    return _array(layer.dense() if _is_int8(layer) else layer.weight)
+
+
+def _int8(*layers: Any) -> tuple[Node, np.ndarray]:
+    """The layers' weights one below the other, (O, I), and their scales, (O, 1)."""
+    if len(layers) == 1 and _is_int8(layers[0]):
+        layer = layers[0]
+        return op.constant(layer.weight.numpy(), shared_memory=True), _array(layer.scale)
+    pairs = [
+        (layer.weight, layer.scale) if _is_int8(layer) else quantize_rows(layer.weight) for layer in layers
+    ]
+    return (
+        op.constant(np.concatenate([whole.numpy() for whole, _ in pairs])),
+        np.concatenate([_array(scale) for _, scale in pairs]),
+    )
 
 
 def _ints(*values: int) -> Node:

@@ -1,6 +1,6 @@
 """Runs an encoder's layers with OpenVINO, on the CPU; lookup, compression and pooling stay in PyTorch.
 
-Shape legend: C compressed tokens, R rows, S width of a row, D model width.
+Shape legend: C compressed tokens, D model width.
 """
 
 import logging
@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jaspertc.engine.rows import plan_rows
-from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.engine.rows import Rows, plan_rows
+from jaspertc.engine.torch_runtime import TorchRuntime, cpu_has_bfloat16
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones.base import Backbone
+from jaspertc.model.backbones.qwen3 import rotary_tables
 from jaspertc.model.encoder import Encoder
+from jaspertc.model.int8 import Int8Linear
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,8 @@ class OpenVINOBackbone(Backbone):
     """The layers of another backbone, compiled. Its parameters are copied and can then be freed.
 
     Args:
-        precision: ``int8``, ``bfloat16`` or ``float32``.
+        precision: ``int8``, ``bfloat16`` or ``float32``. With ``int8``, attention is bfloat16 where the CPU
+            computes that natively.
     """
 
     def __init__(self, backbone: Backbone, precision: str) -> None:
@@ -39,13 +42,15 @@ class OpenVINOBackbone(Backbone):
 
         self._table = backbone.token_table
         self._before: nn.Module | None = getattr(backbone, "embeddings", None)
+        in_bfloat16 = precision == "bfloat16" or (precision == "int8" and cpu_has_bfloat16())
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if precision == "int8" else 0,
         }
         graph = build_graph(backbone, int8=precision == "int8")
+        self._shared = [part for part in backbone.modules() if isinstance(part, Int8Linear)]  # graph's memory
         self._compiled: Any = ov.Core().compile_model(graph, "CPU", options)
         self._requests = threading.local()
 
@@ -57,14 +62,26 @@ class OpenVINOBackbone(Backbone):
         """Token embeddings after compression, shape (C, D) -> last hidden states, shape (C, D)."""
         if self._before is not None:
             x = self._before(x, layout)
-        rows = plan_rows(layout.lengths)
-        states = np.zeros((rows.count * rows.width, x.shape[1]), dtype=np.float32)
-        states[rows.cells] = x.numpy()
         if not hasattr(self._requests, "own"):
             self._requests.own = self._compiled.create_infer_request()
-        shape = (rows.count, rows.width, x.shape[1])
-        result = self._requests.own.infer([states.reshape(shape), rows.segments, rows.positions])[0]
-        return torch.from_numpy(result.reshape(-1, x.shape[1])[rows.cells])
+        out = torch.empty_like(x)
+        for rows in plan_rows(layout.lengths):
+            tokens = torch.from_numpy(rows.tokens)
+            states = torch.zeros(len(rows.places), x.shape[1])
+            states[: len(tokens)] = x[tokens]
+            mask = rows.mask(causal=self.config.causal)
+            inputs = [states.numpy(), rows.cells, rows.places, mask, *self._rotary(rows)]
+            result = self._requests.own.infer(inputs, share_inputs=True, share_outputs=True)[0]
+            out[tokens] = torch.from_numpy(result)[: len(tokens)]
+        return out
+
+    def _rotary(self, rows: Rows) -> list[np.ndarray]:
+        """Cosines and sines for a backbone that wants them."""
+        if self.config.kind != "qwen3":
+            return []
+        positions = torch.from_numpy(rows.positions)
+        width, theta = self.config.head_dim, self.config.rope_theta
+        return [table.numpy() for table in rotary_tables(positions, width, theta, torch.float32)]
 
 
 class OpenVINORuntime(TorchRuntime):

@@ -1,81 +1,111 @@
-"""Packed texts as rows of equal width, for runtimes that compute on rectangles.
+"""Packed texts as rows for attention, one text in each, for runtimes that compute on rectangles.
 
-Shape legend: N texts, C tokens of all texts, R rows, S width of a row.
+Only attention needs rows; everything else works token by token on the packed tokens. Widths are multiples of
+16 and a text begins where its row begins: so its sums are added up in the same order in every batch.
+
+Shape legend: N texts, C tokens of some texts, R rows, S width of a row.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from jaspertc.text.packing import IntArray
+from jaspertc.text.packing import IntArray, offsets_of
 
-STEP = 16  # widths are multiples of this, so that few different shapes occur
-NARROWEST = 256  # short texts share rows of this width
+STEP = 16  # widths are multiples of this
+CELL = 1 / 1000  # what a pair of query and key costs, in tokens through the rest of the layers
+CALL = 20  # what one more call costs, in such tokens
+FAR = np.float32(-1e9)  # added to the scores of what a token must not see
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Where each token of a packed batch lies among R x S cells.
+    """Some texts of a packed batch, of similar length, and where their tokens lie among R x S cells.
+
+    Numbers of tokens and rows are rounded up, by a thirty-second and an eighth at most, so that few different
+    shapes occur: a runtime prepares itself for each. What is added is computed and not used.
 
     Attributes:
-        count: R.
-        width: S.
-        cells: the cell of each token, in packed order, shape (C,).
-        segments: which text each cell belongs to, -1 for none, shape (R, S), int32.
-        positions: 0 ... L - 1 within each text, 0 in empty cells, shape (R, S), int32.
+        tokens: their tokens in the batch, shape (used,); ``used`` <= C.
+        cells: the token in each cell, 0 in empty cells, shape (R, S), int32.
+        places: the cell of each token, shape (C,), int32.
+        positions: 0 ... L - 1 within each text, shape (C,), int32.
+        lengths: tokens of each row's text, 0 for none, shape (R,).
     """
 
-    count: int
-    width: int
-    cells: IntArray
-    segments: np.ndarray
+    tokens: IntArray
+    cells: np.ndarray
+    places: np.ndarray
     positions: np.ndarray
+    lengths: IntArray
 
-    @property
-    def crowded(self) -> bool:
-        """Whether attention needs a mask: a row holds several texts, or an empty cell."""
-        return bool((self.segments != self.segments[:, :1]).any())
+    def mask(self, *, causal: bool) -> np.ndarray:
+        """0 where a token may look and ``FAR`` elsewhere: (1, 1, S, S) if causal, else (R, 1, 1, S).
+
+        With one text at the beginning of each row, no token that looks only back sees an empty cell.
+        """
+        columns = np.arange(self.cells.shape[1])
+        hidden = (columns > columns[:, None])[None] if causal else columns >= self.lengths[:, None, None]
+        return np.where(hidden, FAR, np.float32(0))[:, None]
 
 
-def plan_rows(lengths: IntArray) -> Rows:
-    """Put texts into rows, longest first, each into the first row with room.
+def plan_rows(lengths: IntArray) -> list[Rows]:
+    """Divide texts by length into rectangles, so that little is computed in vain.
 
     Args:
         lengths: tokens of each text, >= 1, shape (N,).
 
-    >>> plan_rows(np.array([200, 250, 50])).segments.shape
-    (2, 256)
+    >>> [rows.cells.shape for rows in plan_rows(np.array([20, 500, 30, 490]))]
+    [(2, 512), (2, 32)]
     """
-    total, longest = int(lengths.sum()), int(lengths.max())
-    width = max(_up(longest), min(NARROWEST, _up(total)))
-    room: list[int] = []
-    starts = np.empty(len(lengths), dtype=np.int64)
-    open_from = 0  # rows before this one are full
-    for text in np.argsort(-lengths, kind="stable").tolist():
-        need = int(lengths[text])
-        while open_from < len(room) and room[open_from] == 0:
-            open_from += 1
-        row = next((place for place in range(open_from, len(room)) if room[place] >= need), len(room))
-        if row == len(room):
-            room.append(width)
-        starts[text] = row * width + width - room[row]
-        room[row] -= need
-    ends = np.cumsum(lengths)
-    within = np.arange(total) - np.repeat(ends - lengths, lengths)
-    cells = np.repeat(starts, lengths) + within
-    segments = np.full(len(room) * width, -1, dtype=np.int32)
-    positions = np.zeros(len(room) * width, dtype=np.int32)
-    segments[cells] = np.repeat(np.arange(len(lengths)), lengths)
-    positions[cells] = within
-    shape = (len(room), width)
+    order = np.argsort(-lengths, kind="stable")
+    widths, first = np.unique(-(-lengths[order] // STEP) * -STEP, return_index=True)
+    edges = np.append(first, len(lengths))
+    offsets = offsets_of(lengths)
+    return [
+        _rectangle(order[edges[begin] : edges[end]], int(-widths[begin]), lengths, offsets)
+        for begin, end in _cuts((-widths).tolist(), edges.tolist())
+    ]
+
+
+def _cuts(widths: list[int], edges: list[int]) -> list[tuple[int, int]]:
+    """The cheapest division of widths, widest first; texts ``edges[i]:edges[i + 1]`` have ``widths[i]``."""
+    best, cut = [0.0], [0]
+    for end in range(1, len(widths) + 1):
+        costs = [
+            best[begin] + CALL + CELL * (edges[end] - edges[begin]) * widths[begin] ** 2
+            for begin in range(end)
+        ]
+        cut.append(int(np.argmin(costs)))
+        best.append(costs[cut[end]])
+    found = []
+    end = len(widths)
+    while end:
+        found.append((cut[end], end))
+        end = cut[end]
+    return found[::-1]
+
+
+def _rectangle(texts: IntArray, width: int, lengths: IntArray, offsets: IntArray) -> Rows:
+    own = lengths[texts]
+    used, rows = int(own.sum()), _up(len(texts), 1, 8)
+    total = _up(used, STEP, 32)
+    within = np.arange(used) - np.repeat(offsets_of(own)[:-1], own)
+    places, positions = np.zeros((2, total), dtype=np.int32)
+    places[:used] = np.repeat(np.arange(len(texts)) * width, own) + within
+    positions[:used] = within
+    cells = np.zeros(rows * width, dtype=np.int32)
+    cells[places[:used]] = np.arange(used)
     return Rows(
-        count=len(room),
-        width=width,
-        cells=cells,
-        segments=segments.reshape(shape),
-        positions=positions.reshape(shape),
+        tokens=np.repeat(offsets[texts], own) + within,
+        cells=cells.reshape(rows, width),
+        places=places,
+        positions=positions,
+        lengths=np.concatenate([own, np.zeros(rows - len(texts), dtype=np.int64)]),
     )
 
 
-def _up(value: int) -> int:
-    return -(-value // STEP) * STEP
+def _up(value: int, least: int, parts: int) -> int:
+    """``value`` rounded up to a multiple of ``least`` or of a power of two up to ``value / parts``."""
+    step = max(least, 1 << max(0, (value // parts).bit_length() - 1))
+    return -(-value // step) * step

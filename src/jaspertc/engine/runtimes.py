@@ -1,13 +1,19 @@
 """What can compute an encoder. A new runtime: a class like ``TorchRuntime`` and a line in ``RUNTIMES``."""
 
+import logging
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.engine.openvino_runtime import OpenVINORuntime
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
+from jaspertc.model.int8 import dequantize
+from jaspertc.text.packing import pack
+
+logger = logging.getLogger(__name__)
 
 RUNTIMES: dict[str, type[TorchRuntime]] = {"torch": TorchRuntime, "openvino": OpenVINORuntime}
 
@@ -27,6 +33,17 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
         on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
         quantized = on_cpu and dtype in ("auto", "int8") and checkpoint.has_int8_weights
         name = "openvino" if quantized and find_spec("openvino") is not None else "torch"
+        if quantized and name == "torch":
+            logger.info("int8 weights, computed in float32; for int8: pip install 'jaspertc[cpu]'")
     if not isinstance(name, str) or name not in RUNTIMES:
         raise InputError(f"runtime is {name!r}, it must be auto or one of {', '.join(RUNTIMES)}")
-    return RUNTIMES[name](checkpoint.encoder, device=device, dtype=dtype)
+    encoder = checkpoint.encoder
+    if name == "torch":
+        dequantize(encoder)
+    if name == "torch" or checkpoint.mapped is None:
+        return RUNTIMES[name](encoder, device=device, dtype=dtype)
+    one = np.ones(1, dtype=np.int64)
+    with checkpoint.mapped.releasing():
+        runtime = RUNTIMES[name](encoder, device=device, dtype=dtype)
+        runtime.embed(pack([one - 1]), one)  # the first call lays out a copy of the weights
+    return runtime

@@ -1,10 +1,13 @@
 """Runs an encoder with PyTorch, on CPU or GPU."""
 
 import logging
+from collections.abc import Iterable, Iterator
 
 import torch
+from torch import Tensor
 
 from jaspertc.engine.precision import FloatArray
+from jaspertc.engine.torch_layers import prepared
 from jaspertc.errors import InputError
 from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import IntArray, PackedBatch
@@ -41,7 +44,7 @@ def choose_dtype(dtype: str, stored: torch.dtype, device: torch.device) -> torch
         InputError: not float32, bfloat16 or auto (float16 overflows in this model family).
     """
     if dtype == "auto":
-        native = device.type == "cuda" or (device.type == "cpu" and _cpu_has_bfloat16())
+        native = device.type == "cuda" or (device.type == "cpu" and cpu_has_bfloat16())
         return torch.bfloat16 if stored == torch.bfloat16 and native else torch.float32
     if dtype not in DTYPES:
         hint = "; float16 overflows in this model family, use bfloat16" if dtype == "float16" else ""
@@ -49,7 +52,8 @@ def choose_dtype(dtype: str, stored: torch.dtype, device: torch.device) -> torch
     return DTYPES[dtype]
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively."""
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
@@ -66,10 +70,48 @@ class TorchRuntime:
         self.token_budget = TOKEN_BUDGET.get(self.device.type, TOKEN_BUDGET["cpu"])
         self.encoder = encoder.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
         self.encoder.fold()
+        if self.name == "torch":  # other runtimes bring layers of their own
+            self.encoder = self.encoder.with_backbone(prepared(self.encoder.backbone))
         logger.info("runtime: torch %s on %s, %s", torch.__version__, self.device, self.dtype)
 
     def embed(self, batch: PackedBatch, targets: IntArray) -> FloatArray:
         """Vectors before normalisation, shape (N, E), float32, on the host."""
+        return self._start(batch, targets).on_host()
+
+    def embed_all(self, batches: Iterable[tuple[PackedBatch, IntArray]]) -> Iterator[FloatArray]:
+        """``embed`` of each batch, in order.
+
+        On a GPU, a batch is made and handed over while the one before it is computed; only then are that
+        one's vectors waited for.
+        """
+        before: _OnTheWay | None = None
+        for batch, targets in batches:
+            started = self._start(batch, targets)
+            if before is not None:
+                yield before.on_host()
+            before = started
+        if before is not None:
+            yield before.on_host()
+
+    def _start(self, batch: PackedBatch, targets: IntArray) -> "_OnTheWay":
         with torch.inference_mode():
-            vectors: FloatArray = self.encoder(batch, targets).cpu().numpy()
+            return _OnTheWay(self.encoder(batch, targets))
+
+
+class _OnTheWay:
+    """Vectors that a device may still be computing."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        self._copied: torch.cuda.Event | None = None
+        self._host = vectors
+        if vectors.is_cuda:
+            self._host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+            self._host.copy_(vectors, non_blocking=True)
+            self._copied = torch.cuda.current_stream(vectors.device).record_event()
+
+    def on_host(self) -> FloatArray:
+        """The vectors, waited for."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        vectors: FloatArray = self._host.cpu().numpy()
         return vectors

@@ -1,8 +1,6 @@
 """Runs contenders over tasks; what is finished is never computed again."""
 
-import os
 import platform
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from jaspertc.evaluation.contenders import Contender, Swept
 from jaspertc.evaluation.encoder import Encoder, model_meta
 from jaspertc.evaluation.library import mteb
 from jaspertc.evaluation.store import RUN, Store, main_score, write_json
+from jaspertc.pages.origin import machine
 
 HEAT_MAP_PAIRS = 24
 
@@ -234,33 +233,6 @@ class Evaluation:
             "machine": machine(),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         }
-
-
-def machine() -> str:
-    """The processor, the threads used and the system, in words."""
-    import torch
-
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    threads = torch.get_num_threads()
-    return f"{name}, {threads} thread{'s' * (threads > 1)}, {platform.system()}"
-
-
-def command_line(arguments: Sequence[str] | None = None) -> str:
-    """The command being run, without the folders of this machine: of absolute paths the last part is kept."""
-    found = []
-    for item in sys.argv[1:] if arguments is None else arguments:
-        key, equals, value = item.partition("=")
-        if equals and os.path.isabs(value):
-            item = f"{key}={Path(value).name}"
-        elif os.path.isabs(item):
-            item = Path(item).name
-        found.append(f'"{item}"' if " " in item else item)
-    return " ".join(["jaspertc", *found])
 
 
 def _array(values: Sequence[int]) -> Any:

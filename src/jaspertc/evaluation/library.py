@@ -28,17 +28,3 @@ def mteb() -> Any:
     disable_progress_bars()
     logging.getLogger("mteb").setLevel(logging.ERROR)
     return library
-
-
-def matplotlib() -> Any:
-    """The ``matplotlib`` package, drawing to files only.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import matplotlib as library
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", EXTRA, "a report") from error
-    library.use("agg")
-    return library

@@ -1,45 +1,17 @@
 """From a folder of results to one HTML page and a Markdown file, which say the same."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaspertc.corpus.aside import written_aside
 from jaspertc.evaluation import tables
-from jaspertc.evaluation.figures import Figure, heat_map, quality_latency
+from jaspertc.evaluation.figures import heat_map, quality_latency
 from jaspertc.evaluation.store import Contents, Score, read_folder, read_table
 from jaspertc.evaluation.summary import Summary, distinct
-from jaspertc.evaluation.tables import Table
+from jaspertc.pages.content import Report, Section, Table
 
 MAPS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of the report.
-
-    Attributes:
-        figures: shown side by side where there is room.
-        command: what makes the numbers of the section.
-        details: shown only when asked for, where the format can.
-    """
-
-    title: str
-    text: str = ""
-    tables: list[Table] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
-    command: str = ""
-    details: list[Table] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """A title, a line under it, and sections."""
-
-    title: str
-    subtitle: str
-    sections: list[Section]
 
 
 def write_report(
@@ -59,8 +31,8 @@ def write_report(
     Raises:
         DataFileError: there are no results, or a file is damaged or no table.
     """
-    from jaspertc.evaluation.html import to_html
-    from jaspertc.evaluation.markdown import to_markdown
+    from jaspertc.pages.html import to_html
+    from jaspertc.pages.markdown import to_markdown
 
     contents = read_folder(folder)
     report = build(contents, title, [read_table(path) for path in more])

@@ -1,25 +1,14 @@
 """The tables that the command prints and the report shows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from jaspertc.evaluation.benchmarks import published
 from jaspertc.evaluation.subsets import STRATA
 from jaspertc.evaluation.summary import GROUPS, MEAN, TYPE_MEAN, Summary
+from jaspertc.pages.content import Table
 
 NONE = "–"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Text in columns; the first column names the row."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-    note: str = ""
-    command: str = ""
 
 
 def overview(summary: Summary, latency: Mapping[str, Any], digits: int = 2) -> Table:

@@ -73,6 +73,21 @@ def fit_head(encoder: Encoder, pooled: Tensor, targets: Tensor, *, ridge: float 
             linear.bias.copy_(mean_y - mean_x @ solution)
 
 
+def scaled_head(encoder: Encoder, factors: Tensor) -> Encoder:
+    """The encoder, changed in place, with each dimension of its vectors before normalisation multiplied.
+
+    Args:
+        factors: shape (R,).
+    """
+    linear = encoder.head.linear
+    assert isinstance(linear, nn.Linear)
+    with torch.no_grad():
+        linear.weight.mul_(factors[:, None])
+        if linear.bias is not None:
+            linear.bias.mul_(factors)
+    return encoder
+
+
 def turned_head(encoder: Encoder, vectors: Tensor, dims: int) -> Encoder:
     """The encoder with a head of ``dims`` dimensions that keeps as much of all dot products as possible.
 

@@ -8,17 +8,20 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from inspect import signature
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jaspertc.model.transfer import to_device
 from jaspertc.text.packing import IntArray, offsets_of
 
 logger = logging.getLogger(__name__)
 
 QUERY_BLOCK = 128
+CAUSAL_QUERY_BLOCK = 64  # less is computed only to be masked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +52,8 @@ class PackedLayout:
         return cls(
             lengths=lengths,
             offsets=offsets,
-            cu_seqlens=torch.from_numpy(offsets).to(device=device, dtype=torch.int32, non_blocking=True),
-            positions=torch.from_numpy(positions).to(device, non_blocking=True),
+            cu_seqlens=to_device(offsets.astype(np.int32), device),
+            positions=to_device(positions, device),
             runs=tuple((int(b), int(c), int(lengths[b])) for b, c in zip(breaks, counts)),
         )
 
@@ -77,7 +80,20 @@ def attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, causal: 
         return kernel(q, k, v, layout, causal).flatten(1)
     if q.device.type == "cpu":
         return blocked_attention(q, k, v, layout, causal=causal)
-    return reference_attention(q, k, v, layout, causal=causal)
+    return grouped_attention(q, k, v, layout, causal=causal)
+
+
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, causal: bool) -> Tensor:
+    """``scaled_dot_product_attention`` once for all consecutive texts of equal length."""
+    outputs = []
+    for text, count, length in layout.runs:
+        rows = slice(int(layout.offsets[text]), int(layout.offsets[text + count]))
+        q_run, k_run, v_run = (
+            part[rows].view(count, length, -1, part.shape[2]).transpose(1, 2) for part in (q, k, v)
+        )
+        out = F.scaled_dot_product_attention(q_run, k_run, v_run, is_causal=causal, enable_gqa=True)
+        outputs.append(out.transpose(1, 2).reshape(count * length, -1))
+    return torch.cat(outputs)
 
 
 def reference_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, causal: bool) -> Tensor:
@@ -94,8 +110,11 @@ def blocked_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, 
     """Batched matrix products over blocks of queries: on a CPU several times faster than the reference.
 
     Consecutive texts of equal length share each product, so sort a batch by length. Causal blocks read
-    only the keys before their end. The G query heads of a group are folded into rows.
+    only the keys before their end. The G query heads of a group are folded into rows. Scores are float32
+    (autocast has its own rules); queries and keys may be float32 beside bfloat16 values.
     """
+    if q.dtype == torch.bfloat16 and not torch.is_autocast_enabled(q.device.type):
+        q, k = q.float(), k.float()
     heads, width = q.shape[1:]
     groups = k.shape[1]
     q = q * width**-0.5
@@ -103,9 +122,10 @@ def blocked_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, 
     for text, count, length in layout.runs:
         rows = slice(int(layout.offsets[text]), int(layout.offsets[text + count]))
         q_run = q[rows].view(count, length, groups, heads // groups, width).permute(0, 2, 3, 1, 4)
-        k_run = k[rows].view(count, length, groups, width).permute(0, 2, 3, 1)
-        v_run = v[rows].view(count, length, groups, width).transpose(1, 2).contiguous()
-        out = _attend_equal_lengths(q_run, k_run, v_run, causal)  # (B, K, G, L, D)
+        k_run, v_run = (
+            part[rows].view(count, length, groups, width).transpose(1, 2).contiguous() for part in (k, v)
+        )
+        out = _attend_equal_lengths(q_run, k_run.mT, v_run, causal)  # (B, K, G, L, D)
         outputs.append(out.permute(0, 3, 1, 2, 4).reshape(count * length, heads * width))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -113,16 +133,19 @@ def blocked_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, 
 def _attend_equal_lengths(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     """(B, K, G, L, D) queries, (B, K, D, L) keys and (B, K, L, D) values -> (B, K, G, L, D)."""
     texts, groups, per_group, length, width = q.shape
+    block = CAUSAL_QUERY_BLOCK if causal else QUERY_BLOCK
     blocks = []
-    for begin in range(0, length, QUERY_BLOCK):
-        end = min(begin + QUERY_BLOCK, length)
+    for begin in range(0, length, block):
+        end = min(begin + block, length)
         seen = end if causal else length
         rows = q[:, :, :, begin:end].reshape(texts, groups, -1, width)
         scores = torch.matmul(rows, k[..., :seen])
         if causal and end - begin > 1:
-            future = torch.full((end - begin, end - begin), float("-inf"), dtype=q.dtype, device=q.device)
+            future = torch.full(
+                (end - begin, end - begin), float("-inf"), dtype=scores.dtype, device=q.device
+            )
             scores[..., begin:end] += future.triu(1).repeat(per_group, 1)
-        out = torch.matmul(torch.softmax(scores, -1), v[:, :, :seen])
+        out = torch.matmul(torch.softmax(scores, -1).to(v.dtype), v[:, :, :seen])
         blocks.append(out.view(texts, groups, per_group, end - begin, width))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=3)
 
@@ -148,18 +171,20 @@ def _cuda_kernel() -> Kernel | None:
     try:
         from torch.nn.attention.varlen import varlen_attn
 
+        has_windows = "window_size" in signature(varlen_attn).parameters  # is_causal in earlier releases
+
         def varlen(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, causal: bool) -> Tensor:
             repeat = q.shape[1] // k.shape[1]
             if repeat > 1:  # the kernel's own grouping is not in every release
                 k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
             ends, longest = layout.cu_seqlens, layout.max_length
-            window = (-1, 0) if causal else (-1, -1)
-            out = varlen_attn(q, k, v, ends, ends, longest, longest, window_size=window)
+            seen = {"window_size": (-1, 0 if causal else -1)} if has_windows else {"is_causal": causal}
+            out = varlen_attn(q, k, v, ends, ends, longest, longest, **seen)
             assert isinstance(out, Tensor)
             return out
 
         logger.info("attention on CUDA: torch.nn.attention.varlen")
         return varlen
     except ImportError:
-        logger.info("attention on CUDA: scaled_dot_product_attention, text by text (install flash-attn)")
+        logger.info("attention on CUDA: scaled_dot_product_attention (install flash-attn)")
         return None

@@ -4,6 +4,7 @@ Shape legend: T tokens, C compressed tokens, V vocabulary, D width.
 """
 
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,7 +15,11 @@ from jaspertc.config import CompressorConfig
 from jaspertc.errors import RatioError
 from jaspertc.model.backbones.qwen3 import SwiGLU
 from jaspertc.model.compression import Ratio, Windows, check_ratio, target_lengths
+from jaspertc.model.int8 import Int8Embedding
+from jaspertc.model.transfer import to_device
 from jaspertc.text.packing import IntArray
+
+FOLDED_ROWS = 32  # rows of the folded table that are computed together
 
 
 class ResidualSwiGLU(SwiGLU):
@@ -91,24 +96,26 @@ COMPRESSORS: dict[str, type[Compressor]] = {"none": Compressor, "adaptive-averag
 
 def pool_windows(table: Tensor, rows: Tensor, plan: Windows) -> Tensor:
     """Mean of table rows over each window, for the whole batch at once: (R, D), (G,) -> (C, D)."""
-    starts = torch.from_numpy(plan.starts).to(rows.device, non_blocking=True)
-    return F.embedding_bag(rows, table, starts, mode="mean")
+    return F.embedding_bag(rows, table, to_device(plan.starts, rows.device), mode="mean")
 
 
 class FoldedTable:
     """Token lookup and the compressor's per-token transform as one table, filled as tokens first occur.
 
     Exact, since the transform depends on the token id alone. Filling on demand makes loading free and
-    keeps only touched rows in memory; safe to use from several threads.
+    keeps only touched rows in memory; safe to use from several threads. A row is always computed in the same
+    place of a product of the same shape, so its last bit does not depend on which rows were filled with it.
     """
 
-    def __init__(self, table: nn.Embedding, compressor: Compressor) -> None:
-        self._source = table.weight.detach()
+    def __init__(self, table: nn.Embedding | Int8Embedding, compressor: Compressor) -> None:
+        stored = table.weight.detach()
+        self._lookup = table
         self._compressor = compressor
         self._lock = threading.Lock()
-        self._identity = compressor.config.mlp == "none"
-        self._table = self._source if self._identity else torch.empty_like(self._source)
-        self._ready = np.full(len(self._source), self._identity)
+        self._identity = compressor.config.mlp == "none" and stored.is_floating_point()
+        dtype = stored.dtype if stored.is_floating_point() else torch.float32
+        self._table = stored if self._identity else torch.empty_like(stored, dtype=dtype)
+        self._ready = np.full(len(stored), self._identity)
 
     @torch.inference_mode()
     def for_ids(self, ids: IntArray) -> Tensor:
@@ -117,8 +124,28 @@ class FoldedTable:
             return self._table
         with self._lock:
             missing = np.unique(ids[~self._ready[ids]])
-            if len(missing):
-                rows = torch.from_numpy(missing).to(self._source.device)
-                self._table[rows] = self._compressor.transform(self._source[rows])
-                self._ready[missing] = True
+            for rows, places in _fixed_places(missing, FOLDED_ROWS):
+                made = self._compressor.transform(self._lookup(to_device(rows, self._table.device)))
+                filled = to_device(rows[places], made.device)
+                self._table[filled] = made[to_device(places, made.device)]
+            self._ready[missing] = True
         return self._table
+
+
+def _fixed_places(ids: IntArray, size: int) -> Iterator[tuple[IntArray, IntArray]]:
+    """Groups of ``size`` ids in which each id i has place i % size; id 0 fills what is left.
+
+    Yields the ids of a group, shape (size,), and the places of those asked for.
+
+    >>> [(group.tolist(), places.tolist()) for group, places in _fixed_places(np.array([1, 4, 6, 8]), 4)]
+    [([4, 1, 6, 0], [0, 1, 2]), ([8, 0, 0, 0], [0])]
+    """
+    order = np.argsort(ids % size, kind="stable")
+    ids = ids[order]
+    place = ids % size
+    group = np.arange(len(ids)) - np.searchsorted(place, place)  # how many before it have its place
+    for number in range(int(group.max(initial=-1)) + 1):
+        chosen = group == number
+        rows = np.zeros(size, dtype=np.int64)
+        rows[place[chosen]] = ids[chosen]
+        yield rows, place[chosen]

@@ -3,17 +3,19 @@
 Shape legend: T tokens, C compressed tokens, N texts, D model width, E embedding width.
 """
 
-import torch
+from copy import copy
+
 from torch import Tensor, nn
 
 from jaspertc.config import ModelConfig
 from jaspertc.errors import InputError
 from jaspertc.model.attention import PackedLayout
-from jaspertc.model.backbones import build_backbone
+from jaspertc.model.backbones import Backbone, build_backbone
 from jaspertc.model.compression import windows
 from jaspertc.model.compressors import COMPRESSORS, FoldedTable, pool_windows
 from jaspertc.model.heads import Head
 from jaspertc.model.poolers import POOLERS
+from jaspertc.model.transfer import to_device
 from jaspertc.text.packing import IntArray, PackedBatch
 
 
@@ -33,6 +35,12 @@ class Encoder(nn.Module):
     def fold(self) -> None:
         """Merge lookup and compressor MLP into one table, for inference; ``train()`` undoes it."""
         self._folded = FoldedTable(self.backbone.token_table, self.compressor)
+
+    def with_backbone(self, backbone: Backbone) -> "Encoder":
+        """This encoder with other layers, everything else shared: what a runtime computes with."""
+        other = copy(self)
+        other._modules = {**self._modules, "backbone": backbone}
+        return other
 
     def train(self, mode: bool = True) -> "Encoder":
         if mode:
@@ -69,14 +77,14 @@ class Encoder(nn.Module):
                 "were the ids made by another model's tokenizer?"
             )
         device = table.weight.device
-        ids = torch.from_numpy(batch.ids).to(device, non_blocking=True)
+        ids = to_device(batch.ids, device)
         plan = None if (targets == batch.lengths).all() else windows(batch.lengths, targets)
         if self._folded is None:
             x = self.compressor.transform(table(ids))
             if plan is None:
                 return x
-            return pool_windows(x, torch.from_numpy(plan.gather).to(device, non_blocking=True), plan)
+            return pool_windows(x, to_device(plan.gather, device), plan)
         folded = self._folded.for_ids(batch.ids)
         if plan is None:
             return folded[ids]
-        return pool_windows(folded, torch.from_numpy(batch.ids[plan.gather]).to(device), plan)
+        return pool_windows(folded, to_device(batch.ids[plan.gather], device), plan)

@@ -24,6 +24,7 @@ from jaspertc.recipe import (
     USETeacher,
 )
 from jaspertc.teaching.endpoint import Endpoint, TeacherError
+from jaspertc.teaching.offline import VLLMAdapter
 
 FloatArray = npt.NDArray[np.float32]
 PROBE = "A text to find out how wide the vectors are."
@@ -272,6 +273,7 @@ ADAPTERS: Mapping[str, Callable[[Any], Teacher]] = {
     "sentence-transformers": SentenceTransformersAdapter,
     "openai": OpenAIAdapter,
     "use": USEAdapter,
+    "vllm": VLLMAdapter,
 }
 
 

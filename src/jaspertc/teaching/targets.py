@@ -115,7 +115,12 @@ class Targets:
     @property
     def dims(self) -> int:
         """R, the width of the targets."""
-        widths = [
+        return sum(self.widths)
+
+    @property
+    def widths(self) -> list[int]:
+        """How many dimensions of the targets each teacher gives."""
+        return [
             check_widths(
                 teacher,
                 self._caches[self.recipe.cache.folder / teacher.folder_of(self.recipe.roles[0])].dims,
@@ -123,7 +128,6 @@ class Targets:
             )
             for teacher in self.recipe.teachers
         ]
-        return sum(widths)
 
     def _teacher_vectors(self, teacher: TeacherRecipe, ids: Mapping[str, Sequence[str]]) -> FloatArray:
         parts = [

@@ -22,6 +22,7 @@ from jaspertc.model.encoder import Encoder
 from jaspertc.recipe_stages import StageConfig
 from jaspertc.schedules import warmup_cosine
 from jaspertc.train.saving import load_state, save_state, saved_states
+from jaspertc.train.sharding import shard, whole, whole_encoder
 from jaspertc.train.step import Alone, Processes, StepBatch, accumulate_gradients
 
 METRICS = "metrics.jsonl"
@@ -48,7 +49,9 @@ def run_stage(
     *,
     data_identity: str = "",
     processes: Processes | None = None,
+    sharded: bool = False,
     on_step: Callable[[StepReport], None] | None = None,
+    validate: Callable[[Encoder, int], None] | None = None,
 ) -> list[StepReport]:
     """Train ``encoder`` in place, resuming from ``folder`` if it holds a state.
 
@@ -56,7 +59,11 @@ def run_stage(
         batch_at: the texts of a step (from 0); must depend on the step's number alone.
         folder: where states and ``metrics.jsonl`` go.
         data_identity: names the data, so that a state is not resumed with other data.
+        sharded: share weights, gradients and moments out over the processes. ``encoder`` stays so:
+            ``sharding.whole_encoder`` puts it together.
         on_step: called after every step, on the first process.
+        validate: called there every ``config.validate_every`` steps but the last, with the whole encoder and
+            the number of steps done.
 
     Returns:
         The reports of the steps done in this call.
@@ -71,9 +78,11 @@ def run_stage(
     settings = _settings_hash(config, data_identity)
     encoder.train()
     encoder.backbone.checkpointing = config.checkpointing
-    optimizer = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
     if processes.count > 1:
         _same_start(encoder, processes)
+        if sharded:
+            shard(encoder)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
     states = saved_states(folder)
     done = load_state(states[-1], encoder, optimizer, settings) if states else 0
     if processes.rank == 0:
@@ -102,7 +111,7 @@ def run_stage(
             gather=config.gather,
             dtype=DTYPES[config.dtype],
         )
-        norm = float(torch.nn.utils.clip_grad_norm_(encoder.parameters(), config.clip or math.inf))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(encoder.parameters(), config.clip or math.inf)))
         total = losses["total"]
         healthy = math.isfinite(total) and math.isfinite(norm)
         if not healthy or (mean_loss is not None and total > config.diverged * mean_loss):
@@ -119,12 +128,17 @@ def run_stage(
             seconds=time.perf_counter() - started,
         )
         reports.append(report)
-        if processes.rank == 0:
+        first = processes.rank == 0
+        if first:
             _log(folder, report)
-            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-                save_state(folder, step + 1, encoder, optimizer, settings, keep=config.keep)
-            if on_step is not None:
-                on_step(report)
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            save_state(folder, step + 1, encoder, optimizer, settings, keep=config.keep, write=first)
+        if first and on_step is not None:
+            on_step(report)
+        if validate is not None and _is_due(step + 1, config):
+            complete = whole_encoder(encoder, keep=first)
+            if first and complete is not None:
+                validate(complete, step + 1)
     encoder.eval()
     encoder.backbone.checkpointing = False
     return reports
@@ -142,13 +156,19 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _is_due(done: int, config: StageConfig) -> bool:
+    """Whether to validate after so many steps; after the last one, the caller does."""
+    every = config.validate_every
+    return every > 0 and done % every == 0 and done < (config.steps or 0)
+
+
 def _same_start(encoder: Encoder, processes: Processes) -> None:
     """Give every process the weights of the first."""
     with torch.no_grad():
-        if processes.rank:
-            for parameter in encoder.parameters():
+        for parameter in encoder.parameters():
+            if processes.rank:
                 parameter.zero_()
-        processes.add([parameter.data for parameter in encoder.parameters()])
+            processes.add([parameter.data])
 
 
 def _forget_after(path: Path, done: int) -> None:

@@ -94,8 +94,9 @@ def plan(
             return Plan(rows=[], notes=notes, problems=problems)
         config = ModelConfig(backbone=shape, head=HeadConfig(dims=shape.hidden_size))
         notes.append("the student's shape is the published one, since its folder is not there")
+    sharers = devices if training.sharding == "full" else 1
     rows = [
-        _row(stage, config, texts, length, student.layers, speed * efficiency, devices)
+        _row(stage, config, texts, length, student.layers, speed * efficiency, devices, sharers)
         for stage in recipe.stages
     ]
     total = sum(row.hours for row in rows)
@@ -139,6 +140,7 @@ def _row(
     layers: int | None,
     speed: float,
     devices: int,
+    sharers: int,
 ) -> PlanRow:
     per_step = stage.batch_size * (2 + stage.negatives if stage.objective.needs_pairs else 1)
     steps = stage.steps or max(1, round((stage.epochs or 0) * texts / per_step))
@@ -164,7 +166,7 @@ def _row(
         compressed=float(compressed.mean()) * per_step * steps,
         flops=flops,
         hours=flops / speed / 3600,
-        gib=_gib(config, stage, share, per_step * float(compressed.mean()) / devices),
+        gib=_gib(config, stage, share, per_step * float(compressed.mean()) / devices, sharers),
         weights=weights_of(config.backbone, share),
     )
 
@@ -176,8 +178,11 @@ def typical_lengths(mean: int) -> IntArray:
     return lengths
 
 
-def _gib(config: ModelConfig, stage: StageConfig, share: float, tokens: float) -> float:
-    """Weights, gradients and two moments in float32, and what the backward pass keeps."""
+def _gib(config: ModelConfig, stage: StageConfig, share: float, tokens: float, sharers: int) -> float:
+    """Weights, gradients and two moments in float32, and what the backward pass keeps.
+
+    Of what several processes share, each gathers the table and its gradient for a backward pass.
+    """
     backbone = config.backbone
     width = backbone.hidden_size
     matrices = 3 if backbone.kind == "qwen3" else 2
@@ -188,7 +193,8 @@ def _gib(config: ModelConfig, stage: StageConfig, share: float, tokens: float) -
     per_token = 6 * width + attention + (matrices + 1) * backbone.intermediate_size
     layers = 1 if stage.checkpointing else share * backbone.num_layers
     activations = kept * bytes_each * (per_token * layers + width * share * backbone.num_layers)
-    return (16 * weights + activations) / 2**30
+    gathered = 8 * backbone.vocab_size * width if sharers > 1 else 0
+    return (16 * weights / sharers + gathered + activations) / 2**30
 
 
 def weights_of(backbone: BackboneConfig, share: float = 1.0) -> float:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 
 from jaspertc.checkpoint import load_checkpoint, save_checkpoint
 from jaspertc.errors import ConfigError, TrainingError
-from jaspertc.graft.parts import turned_head
+from jaspertc.graft.parts import scaled_head, turned_head
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe import Recipe
 from jaspertc.recipe_stages import StageConfig, Student, Training
@@ -35,6 +36,7 @@ from jaspertc.train.batches import PairBatches, TextBatches, targets_by_role
 from jaspertc.train.curves import draw_stage
 from jaspertc.train.loop import DTYPES, METRICS, StepReport, read_log, run_stage
 from jaspertc.train.saving import average_weights, saved_states
+from jaspertc.train.sharding import whole_encoder
 from jaspertc.train.step import Alone, Processes
 from jaspertc.train.students import for_stage, load_student, start_head, without_extra
 from jaspertc.train.tokens import prepare_tokens
@@ -45,6 +47,7 @@ TURN_TEXTS = 4096
 
 Say = Callable[[str], None]
 OnStep = Callable[[StageConfig, StepReport], None]
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 def training_sections(recipe: Recipe) -> tuple[Student, Training]:
@@ -89,6 +92,7 @@ class Distillation:
         processes: the others that train with this one.
         device: where the student is.
         say: told what is going on, a line at a time.
+        progress: of a name and a number of texts makes what is told of each so many done.
 
     Raises:
         ConfigError: recipe, texts, teachers and student do not fit together.
@@ -103,7 +107,7 @@ class Distillation:
         processes: Processes | None = None,
         device: str = "cpu",
         say: Say = lambda line: None,
-        advance: Callable[[int], None] = lambda count: None,
+        progress: Progress = lambda name, total: nullcontext(lambda count: None),
     ) -> None:
         self.recipe = recipe
         self.student, self.training = training_sections(recipe)
@@ -120,15 +124,20 @@ class Distillation:
         say("preparing the tokens")
         if self.processes.rank:
             self.processes.wait()  # for the first, which writes them
-        self.tokens = prepare_tokens(
-            recipe, texts, self.checkpoint.tokenizer, self.training.folder / "tokens", advance=advance
-        )
+        with progress("preparing the tokens", len(texts)) as advance:
+            self.tokens = prepare_tokens(
+                recipe, texts, self.checkpoint.tokenizer, self.training.folder / "tokens", advance=advance
+            )
         if not self.processes.rank:
             self.processes.wait()
         self.stages = [self._data(stage) for stage in recipe.stages]
 
     def check_stages(self) -> None:
         """Raise ConfigError unless each stage can follow the one before."""
+        names = [teacher.name for teacher in self.recipe.teachers]
+        for name in self.student.result_weights:
+            if name not in names:
+                raise ConfigError(f"[student] result_weights names {name!r}, teachers are {', '.join(names)}")
         with torch.device("meta"):
             encoder = Encoder(self._first.config)
             for stage in self.recipe.stages:
@@ -261,12 +270,6 @@ class Distillation:
         since = f" from step {int(states[-1].name.removeprefix('step-'))}" if states else ""
         self.say(f"stage {index + 1}, {config.name}: {config.steps} steps{since}")
 
-        def after_step(report: StepReport) -> None:
-            on_step(config, report)
-            every = config.validate_every
-            if every and (report.step + 1) % every == 0 and report.step + 1 < (config.steps or 0):
-                self._validate(encoder, config, folder, report.step + 1)
-
         if self.processes.rank == 0 and not states:
             self._validate(encoder, config, folder, 0)
         run_stage(
@@ -276,11 +279,15 @@ class Distillation:
             folder,
             data_identity=data.identity,
             processes=self.processes,
-            on_step=after_step,
+            sharded=self.training.sharding == "full",
+            on_step=lambda report: on_step(config, report),
+            validate=lambda complete, step: self._validate(complete, config, folder, step),
         )
-        if self.processes.rank:
+        complete = whole_encoder(encoder, keep=self.processes.rank == 0)
+        if self.processes.rank or complete is None:
             self.processes.wait()
             return
+        encoder = complete
         if config.average > 1:
             encoder.load_state_dict(average_weights(saved_states(folder)[-config.average :]))
         encoder = without_extra(encoder)
@@ -321,6 +328,8 @@ class Distillation:
     def _hand_over(self, result: Path) -> None:
         """Write the last stage's model with the head and the weights that the recipe asks for."""
         encoder = load_checkpoint(self.folder(len(self.stages) - 1) / MODEL).encoder
+        if self.student.result_weights:
+            encoder = scaled_head(encoder, self._result_factors())
         dims = self.student.result_dims
         if dims is not None:
             order = np.argsort(self.tokens.spread, kind="stable")[:TURN_TEXTS]
@@ -330,6 +339,11 @@ class Distillation:
             encoder = turned_head(encoder, torch.nn.functional.normalize(vectors, dim=-1), dims)
         self._save(result, encoder, self.training.weights, self.recipe.stages[-1])
         self.say(f"done: {result}")
+
+    def _result_factors(self) -> torch.Tensor:
+        """What ``result_weights`` makes of each dimension of the target, shape (R,)."""
+        factors = [self.student.result_weights.get(teacher.name, 1.0) for teacher in self.recipe.teachers]
+        return torch.repeat_interleave(torch.tensor(factors), torch.tensor(self.targets.widths))
 
     def table(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
         """The last validation of each complete stage: scores by stage, ratio and name."""

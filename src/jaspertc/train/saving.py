@@ -14,35 +14,51 @@ from torch import Tensor
 
 from jaspertc.errors import TrainingError
 from jaspertc.model.encoder import Encoder
+from jaspertc.train.sharding import as_held, gathered, set_weights
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def save_state(
-    folder: Path, step: int, encoder: Encoder, optimizer: torch.optim.Adam, settings: str, *, keep: int = 2
+    folder: Path,
+    step: int,
+    encoder: Encoder,
+    optimizer: torch.optim.Adam,
+    settings: str,
+    *,
+    keep: int = 2,
+    write: bool = True,
 ) -> Path:
     """Write the state after ``step`` steps as ``folder/step-N`` and drop all but the last ``keep``.
 
+    The files are the same whether the encoder is sharded or not; where it is, every process must call.
+
     Args:
         settings: hash of what determines the run; another one is refused at ``load_state``.
+        write: false on all processes but one: only take part.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-    try:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-        save_file(weights, str(aside / "weights.safetensors"))
-        moments = {
-            f"{name}/{key}": optimizer.state[parameter][key].detach().cpu().contiguous()
+    place = folder / f"step-{step:08d}"
+    weights = gathered(encoder.state_dict().items(), keep=write)
+    moments = gathered(
+        (
+            (f"{name}/{key}", optimizer.state[parameter][key])
             for name, parameter in encoder.named_parameters()
             if parameter in optimizer.state
             for key in _MOMENTS
-        }
+        ),
+        keep=write,
+    )
+    if not write:
+        return place
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    try:
+        save_file(weights, str(aside / "weights.safetensors"))
         save_file(moments, str(aside / "optimizer.safetensors"))
         (aside / "state.json").write_text(json.dumps({"step": step, "settings": settings}))
         for path in aside.iterdir():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-        place = folder / f"step-{step:08d}"
         shutil.rmtree(place, ignore_errors=True)
         os.replace(aside, place)
     finally:
@@ -76,12 +92,12 @@ def load_state(place: Path, encoder: Encoder, optimizer: torch.optim.Adam, setti
             f"{place} was made with other settings ({state['settings']}, now {settings}); use the same "
             "recipe, or another folder"
         )
-    encoder.load_state_dict(weights)
+    set_weights(encoder, weights)
     for name, parameter in encoder.named_parameters():
         if f"{name}/step" in moments:
             values = {key: moments[f"{name}/{key}"] for key in _MOMENTS}
             optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device) for key, value in values.items()
+                key: value if key == "step" else as_held(value, parameter) for key, value in values.items()
             }
     return int(state["step"])
 

@@ -5,11 +5,14 @@ first, the loss and its gradient with respect to each vector follow on the whole
 micro-batch is then run again to carry its rows' gradients back (gradient cache, Gao et al. 2021). So
 accumulating or adding processes never shrinks the candidates of a contrastive or similarity loss.
 
+Where the encoder is sharded, every forward and backward pass is a conversation of all processes: they run
+as many micro-batches as the one with the most, with empty ones at the end, and keep graphs together or not.
+
 Shape legend: B texts of the whole batch, b texts of this process, E width.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +25,7 @@ from jaspertc.model.encoder import Encoder
 from jaspertc.recipe_stages import Objective
 from jaspertc.text.packing import IntArray, pack
 from jaspertc.train.objective import weighted_losses
+from jaspertc.train.sharding import is_sharded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,21 +110,30 @@ def accumulate_gradients(
     processes = processes or Alone()
     shares = _shares(batch, processes.count)
     own = shares[processes.rank]
-    rows = [batch.rows[place] for place in own.tolist()]
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    sharded = is_sharded(encoder)
+    lengths = np.array([len(row) for row in batch.rows], dtype=np.int64)
     targets = encoder.compressor.target_lengths(
         lengths, ratio=ratio, threshold=threshold, max_compressed=encoder.config.backbone.max_positions
     )
-    pieces = plan_batches(targets, lengths, token_budget=token_budget)
+    plans = [
+        plan_batches(targets[share], lengths[share], token_budget=token_budget)
+        for share in (shares if sharded else [own])
+    ]
+    pieces = plans[processes.rank if sharded else 0]
+    rounds = max(1, *(len(plan) for plan in plans))
+    pieces += [np.empty(0, np.int64)] * (rounds - len(pieces))
     device = encoder.backbone.token_table.weight.device
-    precision = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+    precision = _precision(device, dtype, cache=not sharded)
 
     def vectors(piece: IntArray) -> Tensor:
+        # An empty piece runs the shortest text and keeps nothing of it.
+        places = own[piece] if len(piece) else np.argmin(lengths, keepdims=True)
         with precision:
-            out: Tensor = encoder(pack([rows[i] for i in piece.tolist()]), targets[piece])
-            return out
+            out: Tensor = encoder(pack([batch.rows[i] for i in places.tolist()]), targets[places])
+            return out[: len(piece)]
 
-    keep_graph = len(pieces) == 1 or int(targets.sum()) <= graph_tokens
+    most = max(int(targets[share].sum()) for share in (shares if sharded else [own]))
+    keep_graph = rounds == 1 or most <= graph_tokens
     with torch.set_grad_enabled(keep_graph):
         parts = [vectors(piece) for piece in pieces]
     order = torch.from_numpy(np.concatenate(pieces)).to(device)
@@ -144,9 +157,16 @@ def accumulate_gradients(
     for place, piece in enumerate(pieces):
         part = parts[place] if keep_graph else vectors(piece)
         part.backward(gradient[torch.from_numpy(piece).to(device)])  # type: ignore[no-untyped-call]
-    if processes.count > 1:
+    if processes.count > 1 and not sharded:
         processes.add([p.grad for p in encoder.parameters() if p.grad is not None])
     return {**{name: float(value.detach()) for name, value in losses.items()}, "total": float(total.detach())}
+
+
+def _precision(device: torch.device, dtype: torch.dtype, *, cache: bool) -> AbstractContextManager[None]:
+    """Autocast. Its cache of weights would hold on to those of all layers of a sharded encoder."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype, cache_enabled=cache)
 
 
 def _shares(batch: StepBatch, processes: int) -> list[IntArray]:

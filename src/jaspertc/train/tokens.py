@@ -90,6 +90,7 @@ def prepare_tokens(
                 f"{folder} holds tokens made with another {' and '.join(changed)}; give [training] another "
                 "folder, or delete this one to start anew"
             )
+        advance(len(texts))
         return Tokens(folder, recipe.roles)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".tokens-", dir=folder.parent))

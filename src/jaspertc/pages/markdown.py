@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from jaspertc.evaluation.report import Report, Section
-from jaspertc.evaluation.tables import Table
+from jaspertc.pages.content import Report, Section, Table
 
 
 def to_markdown(report: Report, pictures: str) -> str:

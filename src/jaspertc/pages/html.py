@@ -4,9 +4,7 @@ import re
 from collections.abc import Iterator
 from html import escape
 
-from jaspertc.evaluation.figures import Figure
-from jaspertc.evaluation.report import Report, Section
-from jaspertc.evaluation.tables import Table
+from jaspertc.pages.content import Figure, Report, Section, Table
 
 NUMBER = re.compile(r"^[-+–−\d.,()  %]*$")
 

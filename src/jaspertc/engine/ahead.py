@@ -1,0 +1,53 @@
+"""Work on the next item while the result of the one before is used."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import NoReturn, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+    """``map(work, items)``, in order, where another thread works on the item after the result in use.
+
+    Items are read in the caller's own thread, since some must be (a cursor of SQLite), one beyond the result
+    that is given. The first is also worked on there: a single item needs no thread. What reading or working
+    raises is raised in the place of its result, after all results before it. The thread ends with the
+    generator, also with one that is closed early.
+
+    >>> list(ahead(str.upper, ["a", "b", "c"]))
+    ['A', 'B', 'C']
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="jaspertc-ahead")  # has no thread before the first task
+    made: Future[Result] | None = None
+    try:
+        for call in _calls(work, items):
+            following = _done(call()) if made is None else pool.submit(call)
+            if made is not None:
+                yield made.result()
+            made = following
+        if made is not None:
+            yield made.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _calls(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Callable[[], Result]]:
+    """What to call for each result; where reading fails, the last call raises why."""
+    try:
+        for item in items:
+            yield partial(work, item)
+    except Exception as error:
+        yield partial(_fail, error)
+
+
+def _done(result: Result) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_result(result)
+    return future
+
+
+def _fail(error: Exception) -> NoReturn:
+    raise error
