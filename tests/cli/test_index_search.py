@@ -15,7 +15,10 @@ from jaspertc.errors import DataFileError, IndexFileError, InputError
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(Embedder, "load", lambda name="mini": FakeEmbedder(name.removeprefix("fake-")))
+    def load(name: str = "mini", runtime: str = "auto") -> FakeEmbedder:
+        return FakeEmbedder(name.removeprefix("fake-"))
+
+    monkeypatch.setattr(Embedder, "load", load)
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("a cat on the mat\n\n[bold]no markup[/] " + "long " * 60 + "\n")
     rows = [
