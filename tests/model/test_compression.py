@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from jaspertc.errors import RatioError
 from jaspertc.model.compression import (
     check_ratio,
-    ratio_for_length,
     target_lengths,
     window_bounds,
     windows,
@@ -154,16 +153,6 @@ def test_one_ratio_per_text_equals_one_text_at_a_time(texts, threshold):
     found = target_lengths(np.array(lengths), ratio=ratios, threshold=threshold)
     alone = [target_lengths(np.array([n]), ratio=r, threshold=threshold)[0] for n, r in texts]
     assert found.tolist() == alone
-
-
-@given(st.integers(2, 5000), st.data())
-def test_ratio_for_length_gives_that_length(length, data):
-    threshold = data.draw(st.integers(1, length - 1))
-    target = data.draw(st.integers(threshold + 1, length))
-    ratio = ratio_for_length(length, target, threshold)
-    found = target_lengths(np.array([length]), ratio=ratio, threshold=threshold)[0]
-    assert abs(found - target) <= 1  # the product may fall just under an integer
-    assert ratio_for_length(threshold, 1, threshold) == 1.0
 
 
 BAD_RATIOS = [0, -0.1, 1.0000001, 2, -1e9, math.nan, math.inf, -math.inf, "0.5", None, True, [], {}, "x"]

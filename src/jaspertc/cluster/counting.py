@@ -1,14 +1,10 @@
-"""What a worker adds to a model: tokens are counted, and vectors do not depend on what it did before."""
+"""Counting the tokens that a model is given."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from jaspertc.engine.precision import FloatArray
 from jaspertc.text.packing import IntArray, PackedBatch
-
-FOLDED_AT_ONCE = 4096
 
 
 class CountingRuntime:
@@ -54,17 +50,3 @@ def count_tokens(embedder: Any) -> CountingRuntime:
     counting = CountingRuntime(embedder.runtime)
     embedder.runtime = counting
     return counting
-
-
-def fold_whole_table(embedder: Any) -> None:
-    """Fill the table of the compressor's MLP now, in a fixed order.
-
-    Rows filled as tokens first occur differ in their last bit with the tokens beside them; a shard must be
-    the same whichever worker makes it, and whatever that worker did before.
-    """
-    encoder = embedder.checkpoint.encoder
-    folded = getattr(encoder, "_folded", None)
-    if folded is not None:
-        tokens = np.arange(encoder.backbone.token_table.num_embeddings)
-        for begin in range(0, len(tokens), FOLDED_AT_ONCE):
-            folded.for_ids(tokens[begin : begin + FOLDED_AT_ONCE])

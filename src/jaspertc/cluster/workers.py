@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaspertc.cluster.counting import count_tokens, fold_whole_table
+from jaspertc.cluster.counting import count_tokens
 from jaspertc.cluster.output import TRIES, Shard, write_shard
 from jaspertc.cluster.reading import Bad, Fields, read_unit
 from jaspertc.cluster.session import ERROR, use_threads
@@ -58,7 +58,6 @@ class EmbedWorker:
         self.folder = Folder(output)
         self.fields, self.options = fields, dict(options)
         self.embedder = Embedder.load(model, device=device, dtype=dtype)
-        fold_whole_table(self.embedder)
         self.counts = count_tokens(self.embedder)
         self.same = self.embedder.fingerprint == fingerprint
         self.model = model
@@ -148,10 +147,7 @@ class TeachWorker:
         use_threads(threads)
         self.teacher, self.prompt, self.feed = load_teacher(recipe), prompt, feed
         model = getattr(self.teacher, "model", None)
-        self.counts = None
-        if hasattr(model, "runtime"):
-            fold_whole_table(model)
-            self.counts = count_tokens(model)
+        self.counts = count_tokens(model) if hasattr(model, "runtime") else None
 
     def __call__(self, batch: Batch) -> Answer:
         """``{"shard": [a number]}`` in, its ids, keys and vectors as bytes out."""

@@ -105,7 +105,11 @@ class OpenVINORuntime(TorchRuntime):
             import openvino
         except ImportError as error:
             raise MissingExtraError("openvino", "cpu", "the runtime 'openvino'") from error
+        self._layers_in = DTYPES[dtype]
         super().__init__(encoder, device="cpu", dtype="float32")
-        self.encoder.backbone = OpenVINOBackbone(self.encoder.backbone, DTYPES[dtype])
-        self.precision = DTYPES[dtype]
+        self.precision = self._layers_in
         logger.info("runtime: openvino %s on the CPU, %s", openvino.__version__, self.precision)
+
+    def _prepare_layers(self) -> None:
+        """The encoder itself gets other layers, so that the memory of its own can be freed."""
+        self.encoder.backbone = OpenVINOBackbone(self.encoder.backbone, self._layers_in)

@@ -70,9 +70,12 @@ class TorchRuntime:
         self.token_budget = TOKEN_BUDGET.get(self.device.type, TOKEN_BUDGET["cpu"])
         self.encoder = encoder.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
         self.encoder.fold()
-        if self.name == "torch":  # other runtimes bring layers of their own
-            self.encoder = self.encoder.with_backbone(prepared(self.encoder.backbone))
+        self._prepare_layers()
         logger.info("runtime: torch %s on %s, %s", torch.__version__, self.device, self.dtype)
+
+    def _prepare_layers(self) -> None:
+        """Put what computes in place of the trained layers."""
+        self.encoder = self.encoder.with_backbone(prepared(self.encoder.backbone))
 
     def embed(self, batch: PackedBatch, targets: IntArray) -> FloatArray:
         """Vectors before normalisation, shape (N, E), float32, on the host."""

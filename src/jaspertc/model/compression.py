@@ -84,11 +84,6 @@ def target_lengths(
     return targets
 
 
-def ratio_for_length(length: int, target: int, threshold: int) -> float:
-    """The ratio at which a text of ``length`` > ``threshold`` tokens gets ``target`` of them."""
-    return 1.0 if length <= threshold else min(1.0, max(0.0, (target - threshold) / (length - threshold)))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Windows:
     """Which tokens each compressed token averages, for a whole batch.
