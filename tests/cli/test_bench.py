@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -69,16 +70,22 @@ def test_results_in_three_formats(model_folder, hugging_face, tmp_path):
 
 
 @pytest.mark.slow
-def test_start_in_fresh_processes(model_folder, tmp_path):
+def test_start_in_fresh_processes(model_folder, hugging_face, tmp_path):
+    whole, _ = hugging_face("bert")
+    peer = tmp_path / "peer"  # without a tokenizer_config.json, which is made for it
+    peer.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        shutil.copy(whole / name, peer)
     out = tmp_path / "out"
     options = ["--protocol", "start", "--rounds", "1", "--threads", "1", "--contender", "ours"]
-    result = run(model_folder, "--output", out, *options)
-    assert "1 parts, 1 rounds and one to warm up: 2 measurements left" in result.stderr
+    result = run(model_folder, "--output", out, *options, "--peer", f"e5={peer}")
+    assert "1 parts, 1 rounds and one to warm up: 4 measurements left" in result.stderr
     cells = read_results(out)["units"]["start"]["rounds"][0]["cells"]
-    assert set(cells["ours"]) == {"load", "first", "resident_mb", "peak_mb"}
-    assert 0 < cells["ours"]["resident_mb"] <= cells["ours"]["peak_mb"] * 1.01
-    assert min(cells["ours"]["load"], cells["ours"]["first"]) > 0
-    assert "| ours |" in (out / "report.md").read_text()
+    for name in ("ours", "e5"):
+        assert set(cells[name]) == {"load", "first", "resident_mb", "peak_mb"}
+        assert 0 < cells[name]["resident_mb"] <= cells[name]["peak_mb"] * 1.01
+        assert min(cells[name]["load"], cells[name]["first"]) > 0
+        assert f"| {name} |" in (out / "report.md").read_text()
 
 
 def test_an_interrupted_run_goes_on(model_folder, tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def _main() -> None:
     text = job["text"]
     inputs: Inputs = [text] if isinstance(text, str) else [np.array(text, dtype=np.int64)]
     with tempfile.TemporaryDirectory(prefix="jaspertc-bench-") as scratch:
-        contender = load_contender(settings.contenders[0], Path(job["model"]), settings, Path(scratch))
+        contender = load_contender(settings.contenders[0], Path(job["model"]), settings, Path(scratch) / "model")
         loaded = time.time()
         contender.vectors(inputs, None)
         ended = time.time()
@@ -86,6 +86,9 @@ def _peak(process: Any) -> float | None:
     memory = process.memory_info()
     if hasattr(memory, "peak_wset"):  # Windows
         return float(memory.peak_wset) / 1e6
+    if sys.platform == "linux":  # there, ru_maxrss begins with the parent's
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
     try:
         import resource
     except ImportError:
