@@ -56,9 +56,7 @@ def first_vector(model: str, runtime: str, started: float) -> dict[str, float]:
 def _memory() -> dict[str, float]:
     """MiB resident, of these those that belong to no file, and the most there were."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
-    lines += [
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    ]
+    lines += [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return {key: int(rest.split()[0]) / 1024 for key, rest in (line.split(":") for line in lines)}
 
 

@@ -66,7 +66,8 @@ def _main() -> None:
     text = job["text"]
     inputs: Inputs = [text] if isinstance(text, str) else [np.array(text, dtype=np.int64)]
     with tempfile.TemporaryDirectory(prefix="jaspertc-bench-") as scratch:
-        contender = load_contender(settings.contenders[0], Path(job["model"]), settings, Path(scratch) / "model")
+        copy = Path(scratch) / "model"
+        contender = load_contender(settings.contenders[0], Path(job["model"]), settings, copy)
         loaded = time.time()
         contender.vectors(inputs, None)
         ended = time.time()
