@@ -33,6 +33,8 @@ from serving_process import Server, machine, percentile, running, texts_by_kind,
 # Share of the requests, and texts per request, of each kind.
 MIX = {"short": (0.70, 1), "paragraph": (0.18, 1), "long": (0.04, 1), "batch": (0.08, 8)}
 RATIOS = (None, 0.33)
+# How often the throughput part sends each text, so that a round lasts many seconds.
+PASSES = 8
 
 
 @dataclass
@@ -117,7 +119,7 @@ async def load(
 
 def throughput(server: Server, embedder: Embedder, pool: Pool, rounds: int) -> dict[str, Any]:
     """Texts a second through HTTP and through the embedder, and their ratio in each round."""
-    texts = list(pool.expected[None])
+    texts = list(pool.expected[None]) * PASSES
     random.Random(0).shuffle(texts)
     groups = [texts[begin : begin + 32] for begin in range(0, len(texts), 32)]
 
@@ -176,7 +178,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--load", type=float, default=0.7, help="share of what the model can compute")
     parser.add_argument("--max-wait", type=float, default=3, help="the server's --max-wait")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kinds", nargs="+", default=list(MIX), choices=list(MIX), help="leave some out")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
