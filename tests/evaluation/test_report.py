@@ -96,6 +96,14 @@ def test_the_page_needs_nothing_else(results, tmp_path):
         assert words in markdown.read_text(encoding="utf-8")
 
 
+def test_the_sentences_can_be_left_out(results, tmp_path):
+    for texts in (True, False):
+        for path in write_report(results, tmp_path / "page", texts=texts):
+            content = path.read_text(encoding="utf-8")
+            assert ("The sentences" in content) == texts
+            assert "Similarity across languages" in content
+
+
 def test_markdown_shows_the_same_numbers_and_pictures(results, tmp_path):
     html, markdown = write_report(results, tmp_path / "page.html", title="A title")
     assert html == tmp_path / "page.html"

@@ -40,6 +40,13 @@ def test_every_text_is_taken_once_within_the_budget(requests: list[list[int]], b
     assert len(queue) == 0
 
 
+def test_texts_of_similar_length_share_a_batch() -> None:
+    queue = FairQueue()
+    one = job(2, 90, 3, 80)
+    queue.add(one)
+    assert [[index for _, index in queue.take(170)] for _ in range(2)] == [[1, 3], [2, 0]]
+
+
 def test_a_short_request_overtakes_a_long_one() -> None:
     queue = FairQueue()
     queue.add(job(*[100] * 50))

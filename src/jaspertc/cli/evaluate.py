@@ -124,8 +124,6 @@ def _tasks(benchmark: str | None, tasks: str | None, local: bool, data: Path | N
 
 
 def _run(evaluation: "Evaluation", left: int) -> None:
-    if not left:
-        return
     count = 0
     with bars(note=True, clock="elapsed") as bar:
         task = bar.add_task("", total=left, note="")

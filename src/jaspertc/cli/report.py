@@ -19,6 +19,9 @@ def report(
         list[Path] | None,
         typer.Option(help="A JSON file with title, columns and rows, shown as a further table. Repeatable."),
     ] = None,
+    texts: Annotated[
+        bool, typer.Option(help="Show the similarity map's sentences; they are under their task's licence.")
+    ] = True,
 ) -> None:
     """Make a page of results: tables, quality-latency curves, a similarity map, and how to reproduce them.
 
@@ -26,5 +29,5 @@ def report(
     """
     from jaspertc.evaluation.report import write_report
 
-    for path in write_report(results, output, title=title, more=table or ()):
+    for path in write_report(results, output, title=title, more=table or (), texts=texts):
         typer.echo(path)

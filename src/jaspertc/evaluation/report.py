@@ -15,7 +15,7 @@ MAPS = 3
 
 
 def write_report(
-    folder: Path, output: Path, *, title: str | None = None, more: Sequence[Path] = ()
+    folder: Path, output: Path, *, title: str | None = None, more: Sequence[Path] = (), texts: bool = True
 ) -> list[Path]:
     """Make ``OUTPUT.html``, which needs no other file, and ``OUTPUT.md`` with pictures in ``OUTPUT-files/``.
 
@@ -24,6 +24,7 @@ def write_report(
         output: path without an ending.
         title: the heading; default: the name of the model.
         more: JSON files with further tables.
+        texts: show the sentences behind the similarity map; they are the task's, under its licence.
 
     Returns:
         The two files.
@@ -35,7 +36,7 @@ def write_report(
     from jaspertc.pages.markdown import to_markdown
 
     contents = read_folder(folder)
-    report = build(contents, title, [read_table(path) for path in more])
+    report = build(contents, title, [read_table(path) for path in more], texts=texts)
     output = output.with_suffix("") if output.suffix in (".html", ".md") else output
     pictures = output.with_name(f"{output.name}-files")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,9 @@ def write_report(
     return made
 
 
-def build(contents: Contents, title: str | None = None, more: Sequence[dict[str, Any]] = ()) -> Report:
+def build(
+    contents: Contents, title: str | None = None, more: Sequence[dict[str, Any]] = (), *, texts: bool = True
+) -> Report:
     """The report of a folder's contents."""
     summary = Summary(distinct(contents.scores))
     run = contents.run
@@ -64,7 +67,7 @@ def build(contents: Contents, title: str | None = None, more: Sequence[dict[str,
     sections = [
         Section(title="Scores", tables=[tables.overview(summary, contents.latency)], command=command),
         *_curves(summary, contents, command),
-        *_heat_maps(summary, command),
+        *_heat_maps(summary, command, texts=texts),
     ]
     published = tables.published_table(summary)
     if published is not None:
@@ -111,7 +114,7 @@ def _curves(summary: Summary, contents: Contents, command: str) -> list[Section]
     return sections
 
 
-def _heat_maps(summary: Summary, command: str) -> list[Section]:
+def _heat_maps(summary: Summary, command: str, *, texts: bool) -> list[Section]:
     """The first bitext task, for the model at its highest and lowest ratio, and peers."""
     found: dict[str, Score] = {}
     for score in summary.scores:
@@ -131,8 +134,8 @@ def _heat_maps(summary: Summary, command: str) -> list[Section]:
         for place, label in enumerate(list(maps.values())[:MAPS], 1)
     ]
     first = found[labels[0]]
-    sides = first.facts["similarity"]["texts"]
-    rows = [[str(place), *pair] for place, pair in enumerate(zip(*sides), 1)]
+    rows = [[str(place), *pair] for place, pair in enumerate(zip(*first.facts["similarity"]["texts"]), 1)]
+    sentences = Table(title="The sentences", columns=["", "English", "Chinese"], rows=rows)
     return [
         Section(
             title="Similarity across languages",
@@ -140,7 +143,7 @@ def _heat_maps(summary: Summary, command: str) -> list[Section]:
             "dark ground is what a bilingual model should show.",
             figures=figures,
             command=command,
-            details=[Table(title="The sentences", columns=["", "English", "Chinese"], rows=rows)],
+            details=[sentences] if texts else [],
         )
     ]
 

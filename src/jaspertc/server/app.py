@@ -51,7 +51,7 @@ def create_app(embedder: Embedder, settings: ServerSettings | None = None) -> Fa
     scheduler = Scheduler(
         model,
         metrics=metrics,
-        batch_tokens=settings.batch_tokens or max(1, embedder.runtime.token_budget // 4),
+        batch_tokens=settings.batch_tokens or max(1, embedder.runtime.token_budget // 2),
         max_wait_s=settings.max_wait_s,
         promise=promise,
         threads=settings.threads,

@@ -14,6 +14,8 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from jaspertc.engine.precision import FloatArray
 from jaspertc.text.packing import IntArray
 
@@ -23,6 +25,8 @@ RAW_PER_COMPRESSED = 16  # tokens read per compressed token of the budget, to bo
 @dataclass(eq=False, kw_only=True)
 class Job:
     """One request's texts on their way through the device.
+
+    The longest are taken first: texts of similar length that share a batch take the least time.
 
     Attributes:
         rows: token ids per text, each shape (L,).
@@ -53,9 +57,16 @@ class Job:
     cancelled: bool = False
     tag: int = 0
     left: int = field(init=False)
+    order: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.left = sum(self.costs)
+        self.order = np.argsort(-self.targets, kind="stable").tolist()
+
+    @property
+    def next(self) -> int:
+        """Index of the text to be taken next."""
+        return self.order[self.taken]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,7 +91,7 @@ class FairQueue:
         """Append a job with at least one text."""
         self._jobs[job] = None
         self.cost += job.left
-        job.tag = self._clock + job.costs[0]
+        job.tag = self._clock + job.costs[job.next]
         self._push(job)
 
     def remove(self, job: Job) -> None:
@@ -95,7 +106,7 @@ class FairQueue:
         fair = 0
         last = self._clock + cost
         for job in self._jobs:
-            served_to = job.tag - job.costs[job.taken]
+            served_to = job.tag - job.costs[job.next]
             fair += min(job.left, max(0, last - served_to))
         return min(self.cost, 2 * fair + cost) if self._jobs else 0
 
@@ -109,7 +120,7 @@ class FairQueue:
         while self._jobs:
             oldest = self._balance <= 0
             job = next(iter(self._jobs)) if oldest else self._lowest()
-            index = job.taken
+            index = job.next
             size, raw = int(job.targets[index]), len(job.rows[index])
             if batch and (spent + size > budget or read + raw > RAW_PER_COMPRESSED * budget):
                 break
@@ -125,14 +136,14 @@ class FairQueue:
         return batch
 
     def _advance(self, job: Job) -> None:
-        cost = job.costs[job.taken]
+        cost = job.costs[job.next]
         job.taken += 1
         job.left -= cost
         self.cost -= cost
         if job.taken == len(job):
             del self._jobs[job]
         else:
-            job.tag += job.costs[job.taken]
+            job.tag += job.costs[job.next]
             self._push(job)
 
     def _push(self, job: Job) -> None:

@@ -18,8 +18,8 @@ class ServerSettings:
         allow_without_key: listen beyond this machine without a key, and answer under any host name.
         cors_origins: web origins whose pages may call this server; none by default.
         allow_token_ids: accept arrays of ids of this model's own tokenizer.
-        batch_tokens: compressed tokens per batch; ``None`` takes a quarter of the runtime's own budget,
-            which keeps the device busy and lets a short request in four times as often.
+        batch_tokens: compressed tokens per batch; ``None`` takes half of the runtime's own budget,
+            which keeps the device busy and lets a short request in twice as often.
         max_inputs: texts per request.
         max_text_tokens: tokens per text; ``None`` takes the model's limit, else 32768.
         max_request_tokens: tokens per request, all texts together.
