@@ -11,6 +11,7 @@ from jaspertc.pages.content import Figure
 from jaspertc.pages.drawing import COLOURS, INK, drawn, finished, plain_ticks
 
 WIDTH, HEIGHT, SMALL = 5.4, 3.8, (3.9, 2.9)
+FAR = 5.0  # points beyond the curves; peers further away would flatten them and are named instead
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,27 @@ def _stratum_mean(summary: Summary, stratum: str, label: str) -> float | None:
 
 def _overall(summary: Summary, swept: Mapping[str, list[str]], times: Mapping[str, Any]) -> Figure:
     with drawn(WIDTH, HEIGHT) as (figure, (axes,)):
-        _lines(axes, _series(summary, swept, times, summary.mean), ratios=True)
+        lines = _series(summary, swept, times, summary.mean)
+        scores = [quality for line in lines for _, quality, _ in line.points]
+        note = f"Mean of {len(summary.common)} tasks; time over texts of all lengths. Numbers are ratios."
         peers = [
             label for label in summary.labels if summary.facts(label)["ratio"] is None and label in times
         ]
+        outside = []
         for place, label in enumerate(peers):
             colour = COLOURS[(len(swept) + place) % len(COLOURS)]
             x, y = times[label]["ms_per_text"], summary.mean(label)
-            axes.plot([x], [y], "D", color=colour, markersize=6, label=label)
+            if min(scores) - FAR <= y <= max(scores) + FAR:
+                axes.plot([x], [y], "D", color=colour, markersize=6, label=label)
+            else:
+                outside.append(f"{label}, {y:.1f} at {x:.3g} ms")
+        _lines(axes, lines, ratios=True)
         axes.set_xscale("log")
         plain_ticks(axes.xaxis)
         if len(swept) + len(peers) > 1:
             axes.legend(frameon=False, labelcolor=INK, fontsize=8.5, loc="best")
-        note = f"Mean of {len(summary.common)} tasks; time over texts of all lengths. Numbers are ratios."
+        if outside:
+            note += f" Outside the picture: {'; '.join(outside)}."
         return finished(figure, "curve", "all tasks", note)
 
 
