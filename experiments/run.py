@@ -195,7 +195,10 @@ def digest(content: Any) -> str:
 def to_recipe(tables: Tables, content: Tables, base: Path, seed: int, folder: Path) -> Recipe:
     """The recipe in these tables, with its run in ``folder``; all variants share the base's negatives."""
     tables = copy.deepcopy(tables)
-    tables["training"]["folder"] = str(folder / f"seed-{seed}")
+    name, starts = f"seed-{seed}", [part["student"]["model"] for part in (content, tables)]
+    if starts[1] != starts[0]:  # its tokenizer may be another one, so its tokens are kept apart
+        name += f"-{Path(starts[1]).name}"
+    tables["training"]["folder"] = str(folder / name)
     if "mining" in tables:
         mined = digest([content.get(key) for key in ("texts", "teachers", "fusion", "mining")])
         tables["mining"]["output"] = str(folder / f"negatives-{mined}.jsonl.gz")

@@ -31,7 +31,7 @@ def put(folder, name, task, score, ratio=None, **facts):
         "threshold": None if ratio is None else 80,
         "dims": 8,
         "megabytes": 1.5,
-        "group": TASKS[task],
+        "group": TASKS.get(task, "STS"),
         "main_score": "main",
         "items": 45,
         "limit": None,
@@ -145,6 +145,21 @@ def test_without_times_or_a_sweep(results, tmp_path):
     page = write_report(results, tmp_path / "page")[0].read_text(encoding="utf-8")
     assert "Length of texts" in page
     assert "Quality and time" not in page
+
+
+def test_a_page_without_common_tasks(results, tmp_path):
+    put(results, "late", "another", 0.1)
+    page = write_report(results, tmp_path / "page")[0].read_text(encoding="utf-8")
+    assert "All tasks" in page
+    assert "Quality and time" not in page
+
+
+def test_a_peer_far_away_is_named_outside_the_picture(results, tmp_path):
+    put(results, "peer", "questions", 0.1)
+    put(results, "peer", "pairs", 0.1)
+    page = write_report(results, tmp_path / "page")[0].read_text(encoding="utf-8")
+    assert "Outside the picture: peer, " in page
+    assert page.count("Outside the picture") == 1
 
 
 def test_mistakes(results, tmp_path):

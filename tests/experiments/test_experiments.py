@@ -187,8 +187,20 @@ def test_every_file_is_valid(script: ModuleType) -> None:
         experiment = read(script, path)
         plans = [script.plan(path, experiment, item, 0, Path("runs")) for item in experiment.variants]
         assert len({made.result for made in plans}) == len(plans)
-        assert {made.keys[0] for made in plans if len(made.recipe.teachers) == 2} == {plans[0].keys[0]}
+        alike = [made for made in plans if len(made.recipe.teachers) == 2]
+        starts = {repr(made.recipe.student) for made in alike}
+        assert len({made.keys[0] for made in alike}) == len(starts)
         assert all(stage.seed == 0 for made in plans for stage in made.recipe.stages)
+
+
+def test_another_start_keeps_its_tokens_apart(script: ModuleType) -> None:
+    path = FOLDER / "layers.toml"
+    experiment = read(script, path)
+    folders = [
+        script.plan(path, experiment, item, 0, Path("runs")).recipe.training.folder.name
+        for item in experiment.variants
+    ]
+    assert folders == ["seed-0-base-12", "seed-0-base-10", "seed-0-base-8", "seed-0-base-6", "seed-0-base-12"]
 
 
 def test_the_base_takes_only_texts_that_the_default_model_has() -> None:

@@ -25,13 +25,13 @@ class _Series:
 def quality_latency(summary: Summary, latency: Mapping[str, Any]) -> list[Figure]:
     """Quality against time: over all tasks, for each kind of task, and for each length of texts.
 
-    Empty where no model has several ratios, or nothing was timed.
+    Empty where no model has several ratios, nothing was timed, or no task is common to all models.
     """
     times = latency.get("contenders", {})
     swept = {
         name: labels for name, labels in summary.swept().items() if all(label in times for label in labels)
     }
-    if not swept:
+    if not swept or not summary.common:
         return []
     figures = [_overall(summary, swept, times)]
     for group in summary.groups:
@@ -92,6 +92,8 @@ def _overall(summary: Summary, swept: Mapping[str, list[str]], times: Mapping[st
         for place, label in enumerate(peers):
             colour = COLOURS[(len(swept) + place) % len(COLOURS)]
             x, y = times[label]["ms_per_text"], summary.mean(label)
+            if y is None:
+                continue
             if min(scores) - FAR <= y <= max(scores) + FAR:
                 axes.plot([x], [y], "D", color=colour, markersize=6, label=label)
             else:
