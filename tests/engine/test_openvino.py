@@ -131,6 +131,30 @@ def test_a_text_does_not_depend_on_its_neighbours(folder: Path, rows: list[np.nd
     assert np.abs(together - model.encode_ids(rows[::-1], ratio=0.5)[::-1]).max() <= 1e-6
 
 
+@pytest.mark.parametrize(("tokens", "expected"), [(20, 1), (9000, 2)])
+def test_one_thread_of_pytorch_for_little_work(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tokens: int, expected: int
+) -> None:
+    pytest.importorskip("openvino")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        embedder = Embedder.load(make_model(backbone={}), runtime="openvino")
+        seen: list[int] = []
+        forward = OpenVINOBackbone.forward
+
+        def counted(self: OpenVINOBackbone, *given: Any) -> torch.Tensor:
+            seen.append(torch.get_num_threads())
+            return forward(self, *given)
+
+        monkeypatch.setattr(OpenVINOBackbone, "forward", counted)
+        embedder.encode_ids([np.arange(tokens) % 50], ratio=0.01)
+        assert seen == [expected]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_positions_are_not_rounded(make_model: Callable[..., Path]) -> None:
     """In bfloat16, positions above 256 would fall together."""
     pytest.importorskip("openvino")

@@ -5,6 +5,8 @@ Shape legend: C compressed tokens, D model width.
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from jaspertc.engine.rows import Rows, plan_rows
-from jaspertc.engine.torch_runtime import TorchRuntime, cpu_has_bfloat16
+from jaspertc.engine.torch_runtime import OnTheWay, TorchRuntime, cpu_has_bfloat16
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones.base import Backbone
 from jaspertc.model.backbones.qwen3 import rotary_tables
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Linear
+from jaspertc.text.packing import IntArray, PackedBatch
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"auto": "int8", "int8": "int8", "bfloat16": "bfloat16", "float32": "float32"}
+ALONE = 16_384  # tokens x threads up to which one thread does PyTorch's part
 GROUP = 128  # values of a token that share a scale when activations are quantised
 
 
@@ -113,3 +117,20 @@ class OpenVINORuntime(TorchRuntime):
     def _prepare_layers(self) -> None:
         """The encoder itself gets other layers, so that the memory of its own can be freed."""
         self.encoder.backbone = OpenVINOBackbone(self.encoder.backbone, self._layers_in)
+
+    def _start(self, batch: PackedBatch, targets: IntArray) -> OnTheWay:
+        threads = torch.get_num_threads()
+        few = len(batch.ids) * threads <= ALONE
+        with torch_threads(1 if few else threads):
+            return super()._start(batch, targets)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """PyTorch on so many threads: idle ones spin for milliseconds, on cores that OpenVINO needs by then."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -87,7 +87,7 @@ class TorchRuntime:
         On a GPU, a batch is made and handed over while the one before it is computed; only then are that
         one's vectors waited for.
         """
-        before: _OnTheWay | None = None
+        before: OnTheWay | None = None
         for batch, targets in batches:
             started = self._start(batch, targets)
             if before is not None:
@@ -96,12 +96,12 @@ class TorchRuntime:
         if before is not None:
             yield before.on_host()
 
-    def _start(self, batch: PackedBatch, targets: IntArray) -> "_OnTheWay":
+    def _start(self, batch: PackedBatch, targets: IntArray) -> "OnTheWay":
         with torch.inference_mode():
-            return _OnTheWay(self.encoder(batch, targets))
+            return OnTheWay(self.encoder(batch, targets))
 
 
-class _OnTheWay:
+class OnTheWay:
     """Vectors that a device may still be computing."""
 
     def __init__(self, vectors: Tensor) -> None:
