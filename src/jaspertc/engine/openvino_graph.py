@@ -46,7 +46,8 @@ def build_graph(backbone: Backbone, *, int8: bool) -> ov.Model:
 class _Layers:
     def __init__(self, backbone: Backbone, int8: bool, cells: Node, places: Node, mask: Node) -> None:
         self.config, self.int8 = backbone.config, int8
-        self.cells, self.places, self.mask = cells, places, mask
+        self.places = places
+        self.blocks = _causal_blocks(cells, mask) if self.config.causal else [(cells, cells, mask)]
         self.mixed = any(isinstance(part, Int8Matrix) for part in backbone.modules())
 
     def bert(self, x: Node, backbone: Any) -> Node:
@@ -110,18 +111,22 @@ class _Layers:
 
     def attend(self, q: Node, k: Node, v: Node) -> Node:
         """Attention within each row: (C, H, W) and twice (C, K, W) -> (C, H W)."""
-        k, v = self._repeat(self.rows(k)), self._repeat(self.rows(v))
-        out = op.scaled_dot_product_attention(self.rows(q), k, v, self.mask)
+        blocks = [
+            op.scaled_dot_product_attention(
+                self.rows(q, own), self._repeat(self.rows(k, seen)), self._repeat(self.rows(v, seen)), mask
+            )
+            for own, seen, mask in self.blocks
+        ]
         cells = op.reshape(
-            op.transpose(out, _ints(0, 2, 1, 3)),
+            op.transpose(op.concat(blocks, 2), _ints(0, 2, 1, 3)),
             _ints(-1, self.config.num_heads * self.config.head_dim),
             False,
         )
         return op.gather(cells, self.places, _ints(0))
 
-    def rows(self, x: Node) -> Node:
+    def rows(self, x: Node, cells: Node) -> Node:
         """(C, H, W) -> (R, H, S, W)."""
-        return op.transpose(op.gather(x, self.cells, _ints(0)), _ints(0, 2, 1, 3))
+        return op.transpose(op.gather(x, cells, _ints(0)), _ints(0, 2, 1, 3))
 
     def norm(self, x: Node, layer: Any) -> Node:
         out = op.mvn(x, _ints(-1), True, self.config.norm_eps, "inside_sqrt")
@@ -146,6 +151,23 @@ class _Layers:
             return x
         which = np.repeat(np.arange(groups), heads // groups)
         return op.gather(x, op.constant(which), op.constant(np.int64(1)))
+
+
+def _causal_blocks(cells: Node, mask: Node) -> list[tuple[Node, Node, Node]]:
+    """Cells of queries, cells of the keys that they may see, and their mask, for two halves of the rows.
+
+    The first half does not look at the keys of the second. It is empty in rows of less than 128 cells, where
+    that would save nothing.
+    """
+    width = op.gather(op.shape_of(cells), _ints(1), op.constant(np.int64(0)))
+    middle = op.multiply(op.divide(width, _ints(128)), _ints(64))
+
+    def part(x: Node, begin: Node, end: Node, axis: int) -> Node:
+        return op.slice(x, begin, end, _ints(1), _ints(axis))
+
+    first = part(cells, _ints(0), middle, 1)
+    first_mask = part(part(mask, _ints(0), middle, 2), _ints(0), middle, 3)
+    return [(first, first, first_mask), (part(cells, middle, width, 1), cells, part(mask, middle, width, 2))]
 
 
 def _is_int8(layer: Any) -> bool:
