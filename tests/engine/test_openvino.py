@@ -139,7 +139,7 @@ def test_one_thread_of_pytorch_for_little_work(
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        embedder = Embedder.load(make_model(backbone={}), runtime="openvino")
+        embedder = Embedder.load(make_model(backbone={"max_positions": 600}), runtime="openvino")
         seen: list[int] = []
         forward = OpenVINOBackbone.forward
 
