@@ -81,7 +81,8 @@ def test_the_runtime_reaches_the_model(
         pytest.importorskip("mteb")
     result = run(app, [command, *arguments[command], "--runtime", "abacus"])
     assert isinstance(result.exception, InputError)
-    assert "runtime is 'abacus', it must be auto or one of torch, openvino" in str(result.exception)
+    known = "auto or one of torch, compiled, graphs, openvino"
+    assert f"runtime is 'abacus', it must be {known}" in str(result.exception)
 
 
 def test_workers_choose_their_own_runtime(texts: Path, tmp_path: Path) -> None:

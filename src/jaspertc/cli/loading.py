@@ -6,5 +6,8 @@ import typer
 
 Runtime = Annotated[
     str,
-    typer.Option(help="What computes: torch, openvino (CPU), or auto: openvino for int8 weights on a CPU."),
+    typer.Option(
+        help="What computes: torch, openvino (CPU), compiled or graphs (GPU), or auto: openvino for int8 "
+        "weights on a CPU, else torch."
+    ),
 ]

@@ -15,6 +15,7 @@ from jaspertc.config import ModelConfig
 from jaspertc.engine import inputs
 from jaspertc.engine.ahead import ahead
 from jaspertc.engine.batcher import plan_batches
+from jaspertc.engine.fitting import Fitting
 from jaspertc.engine.inputs import Advance, EncodeOptions
 from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarity, to_precision
 from jaspertc.engine.runtimes import build_runtime
@@ -42,6 +43,7 @@ class Embedder:
     def __init__(self, checkpoint: Checkpoint, runtime: TorchRuntime) -> None:
         self.checkpoint = checkpoint
         self.runtime = runtime
+        self._fitting = Fitting(checkpoint, runtime)
 
     @classmethod
     def load(
@@ -91,10 +93,7 @@ class Embedder:
 
         A model without a compressor keeps no more than it has positions.
         """
-        limit = self.checkpoint.info.max_length
-        if self._can_compress:
-            return limit
-        return self._position_limit if limit is None else min(limit, self._position_limit)
+        return self._fitting.max_length
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -109,20 +108,12 @@ class Embedder:
     @property
     def default_ratio(self) -> float:
         """The ratio used when a call gives none; 1 for a model without a compressor."""
-        return self.config.compressor.ratio if self._can_compress else 1.0
+        return self.config.compressor.ratio if self._fitting.can_compress else 1.0
 
     @property
     def default_threshold(self) -> int:
         """The length threshold used when a call gives none, in tokens."""
         return self.config.compressor.threshold
-
-    @property
-    def _can_compress(self) -> bool:
-        return self.checkpoint.encoder.compressor.can_compress
-
-    @property
-    def _position_limit(self) -> int:
-        return self.config.backbone.max_positions
 
     def encode(
         self,
@@ -229,10 +220,10 @@ class Embedder:
         with inputs.progress(texts, options.show_progress) as advance, closing(tokens):
             for rows in tokens:
                 part = ratios if ratios.ndim == 0 else ratios[done : done + len(rows)]
-                rows, targets, *counts = self._fit(rows, part, options)
+                rows, targets, *counts = self._fitting.fit(rows, part, options)
                 yield self._finish(self._embed_rows(rows, targets, advance), options)
                 done, cut, compressed = done + len(rows), cut + counts[0], compressed + counts[1]
-        self._warn_of_long_texts(cut, compressed, done)
+        self._fitting.warn_of_long_texts(cut, compressed, done)
 
     def encode_ids(
         self,
@@ -263,18 +254,18 @@ class Embedder:
         if not ids:
             return self._no_vectors()
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        over = np.flatnonzero(lengths > self._position_limit)
-        if len(over) and not self._can_compress:
+        over = np.flatnonzero(lengths > self._fitting.positions)
+        if len(over) and not self._fitting.can_compress:
             raise InputError(
-                f"row {over[0]} has {lengths[over[0]]} tokens, this model has {self._position_limit} "
+                f"row {over[0]} has {lengths[over[0]]} tokens, this model has {self._fitting.positions} "
                 "positions and no compressor; cut the row"
             )
         # A limit on the length of texts is no reason to cut ids: max_length=longest switches it off.
         options = EncodeOptions(
             threshold=threshold, max_compressed=max_compressed, max_length=int(lengths.max())
         )
-        _, targets, _, compressed = self._fit(ids, self._ratios(ratio, ids), options)
-        self._warn_of_long_texts(0, compressed, len(ids))
+        _, targets, _, compressed = self._fitting.fit(ids, self._ratios(ratio, ids), options)
+        self._fitting.warn_of_long_texts(0, compressed, len(ids))
         vectors = self._embed_rows(ids, targets)
         return normalized(vectors) if (self.config.normalize if normalize is None else normalize) else vectors
 
@@ -299,14 +290,13 @@ class Embedder:
         threshold: int | None = None,
         max_compressed: int | None = None,
     ) -> IntArray:
-        """Compressed tokens of texts with these token counts, shape (N,) -> (N,), positions respected."""
-        wanted = self.checkpoint.encoder.compressor.target_lengths(
+        """Tokens computed for texts with these token counts, shape (N,) -> (N,), positions respected."""
+        return self._fitting.target_lengths(
             lengths,
             ratio=self.default_ratio if ratio is None else ratio,
-            threshold=self.default_threshold if threshold is None else threshold,
+            threshold=threshold,
             max_compressed=max_compressed,
         )
-        return np.minimum(wanted, self._position_limit)
 
     def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
         """The text put before each text.
@@ -336,44 +326,6 @@ class Embedder:
 
     def _ratios(self, ratio: Ratio | None, texts: Any) -> Any:
         return inputs.checked_ratios(self.default_ratio if ratio is None else ratio, texts)
-
-    def _fit(
-        self, rows: list[IntArray], ratios: Any, options: EncodeOptions
-    ) -> tuple[list[IntArray], IntArray, int, int]:
-        """Rows that fit the model, their compressed lengths, how many were cut and how many compressed."""
-        threshold = self.default_threshold if options.threshold is None else options.threshold
-        keep = self._tokens_kept(ratios, threshold, options)
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        cut = np.flatnonzero(lengths > keep)
-        if len(cut):
-            most = np.broadcast_to(keep, lengths.shape)
-            rows = list(rows)
-            for index in cut:
-                rows[index] = self.checkpoint.tokenizer.truncate(rows[index], int(most[index]))
-                lengths[index] = len(rows[index])
-        wanted = self.checkpoint.encoder.compressor.target_lengths(
-            lengths, ratio=ratios, threshold=threshold, max_compressed=options.max_compressed
-        )
-        limit = self._position_limit
-        return rows, np.minimum(wanted, limit), len(cut), int((wanted > limit).sum())
-
-    def _tokens_kept(self, ratios: Any, threshold: int, options: EncodeOptions) -> Any:
-        """Tokens before compression at which a text is cut: one number, or one per text."""
-        limit = self._position_limit
-        keep = np.inf if options.max_length is not None or self.max_length is None else self.max_length
-        if self._can_compress and options.long_texts == "compress":
-            return keep
-        if not self._can_compress or threshold >= limit:
-            return min(keep, limit)
-        return np.minimum(keep, threshold + np.floor((limit - threshold) / ratios))
-
-    def _warn_of_long_texts(self, cut: int, compressed: int, total: int) -> None:
-        limit, positions = self.checkpoint.info.max_length, f"{self._position_limit} positions"
-        named = limit is not None and (self._can_compress or limit < self._position_limit)
-        inputs.warn_of_long_texts(
-            cut, total, f"{f'limit of {limit} tokens' if named else positions} and were cut"
-        )
-        inputs.warn_of_long_texts(compressed, total, f"{positions} and were compressed further")
 
     def _embed_rows(
         self, rows: Sequence[IntArray], targets: IntArray, advance: Advance = inputs.ignore

@@ -6,6 +6,7 @@ groups within a token, so a text's vector does not depend on its neighbours.
 Shape legend: C tokens, R rows, S width of a row, D model width, H heads, K key/value heads, W head width.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,10 @@ from jaspertc.model.backbones.bert import BertBackbone
 from jaspertc.model.int8 import Int8Linear, Int8Matrix, quantize_rows
 
 Node = Any
-JOINED_BYTES = 1 << 20  # int8 weights up to this size are copied to be joined, larger ones stay in their file
+JOINED_BYTES = 1 << 20  # int8 weights up to this size are joined, larger ones stay in their file
+CAUSAL_BLOCKS = 4
+BLOCK_STEP = 64  # causal blocks begin at multiples of this
+TO_HEADS = (0, 2, 1, 3)  # (R, S, H, W) <-> (R, H, S, W)
 
 
 def build_graph(backbone: Backbone, *, int8: bool) -> ov.Model:
@@ -47,7 +51,8 @@ class _Layers:
     def __init__(self, backbone: Backbone, int8: bool, cells: Node, places: Node, mask: Node) -> None:
         self.config, self.int8 = backbone.config, int8
         self.places = places
-        self.blocks = _causal_blocks(cells, mask) if self.config.causal else [(cells, cells, mask)]
+        blocks = _causal_blocks(cells, mask) if self.config.causal else [(cells, cells, mask)]
+        self.blocks = [(own, self._of_heads(seen), part) for own, seen, part in blocks]
         self.mixed = any(isinstance(part, Int8Matrix) for part in backbone.modules())
 
     def bert(self, x: Node, backbone: Any) -> Node:
@@ -55,7 +60,7 @@ class _Layers:
             attention = layer.attention
             parts = (attention.self.query, attention.self.key, attention.self.value)
             q, k, v = map(self.heads, self.linears(x, *parts))
-            out = self.attend(q, k, v)
+            out = self.attend(op.multiply(q, op.constant(np.float32(self.config.head_dim**-0.5))), k, v)
             x = self.norm(op.add(self.linear(out, attention.output.dense), x), attention.output.LayerNorm)
             middle = op.gelu(
                 self.linear(x, layer.intermediate.dense), "tanh" if self.config.gelu == "tanh" else "erf"
@@ -68,7 +73,7 @@ class _Layers:
             own = layer.self_attn
             y = self.rms(x, layer.input_layernorm)
             q, k, v = map(self.heads, self.linears(y, own.q_proj, own.k_proj, own.v_proj))
-            q = self._rotate(self.rms(q, own.q_norm), cos, sin)
+            q = self._rotate(self.rms(q, own.q_norm, times=self.config.head_dim**-0.5), cos, sin)
             k = self._rotate(self.rms(k, own.k_norm), cos, sin)
             out = self.attend(q, k, v)
             x = op.add(x, self.linear(out, own.o_proj))
@@ -79,7 +84,7 @@ class _Layers:
 
     def linears(self, x: Node, *layers: Any) -> list[Node]:
         """The output of each of the layers that read ``x``; of small ones by one product."""
-        if self.int8 and sum(layer.weight.nbytes for layer in layers if _is_int8(layer)) > JOINED_BYTES:
+        if self.int8 and sum(layer.weight.numel() for layer in layers) > JOINED_BYTES:
             return [self.linear(x, layer) for layer in layers]
         widths = _ints(*(len(layer.weight) for layer in layers))
         found: list[Node] = op.variadic_split(self.linear(x, *layers), _ints(-1), widths).outputs()
@@ -110,64 +115,79 @@ class _Layers:
         return op.reshape(x, _ints(0, -1, self.config.head_dim), True)
 
     def attend(self, q: Node, k: Node, v: Node) -> Node:
-        """Attention within each row: (C, H, W) and twice (C, K, W) -> (C, H W)."""
-        blocks = [
-            op.scaled_dot_product_attention(
-                self.rows(q, own), self._repeat(self.rows(k, seen)), self._repeat(self.rows(v, seen)), mask
-            )
-            for own, seen, mask in self.blocks
-        ]
-        cells = op.reshape(
-            op.transpose(op.concat(blocks, 2), _ints(0, 2, 1, 3)),
-            _ints(-1, self.config.num_heads * self.config.head_dim),
-            False,
-        )
-        return op.gather(cells, self.places, _ints(0))
+        """Attention within each row: scaled queries, (C, H, W), and twice (C, K, W) -> (C, H W).
 
-    def rows(self, x: Node, cells: Node) -> Node:
-        """(C, H, W) -> (R, H, S, W)."""
-        return op.transpose(op.gather(x, cells, _ints(0)), _ints(0, 2, 1, 3))
+        Written so that OpenVINO makes one kernel of all but the gathers: products, softmax, transpositions.
+        """
+        width = self.config.head_dim
+        k, v = (op.reshape(x, _ints(-1, width), False) for x in (k, v))
+        blocks = []
+        for own, seen, mask in self.blocks:
+            rows_q, rows_k, rows_v = (
+                op.transpose(op.gather(x, cells, _ints(0)), _ints(*TO_HEADS))
+                for x, cells in ((q, own), (k, seen), (v, seen))
+            )
+            scores = op.add(op.matmul(rows_q, rows_k, False, True), mask)
+            out = op.matmul(op.softmax(scores, 3), rows_v, False, False)
+            blocks.append(op.transpose(out, _ints(*TO_HEADS)))
+        rows = op.reshape(op.concat(blocks, 1), _ints(-1, self.config.num_heads * width), False)
+        return op.gather(rows, self.places, _ints(0))
 
     def norm(self, x: Node, layer: Any) -> Node:
         out = op.mvn(x, _ints(-1), True, self.config.norm_eps, "inside_sqrt")
         return op.add(op.multiply(out, op.constant(_array(layer.weight))), op.constant(_array(layer.bias)))
 
-    def rms(self, x: Node, layer: Any) -> Node:
+    def rms(self, x: Node, layer: Any, times: float = 1.0) -> Node:
         mean = op.reduce_mean(op.multiply(x, x), _ints(-1), True)
         scale = op.divide(
             op.constant(np.float32(1)), op.sqrt(op.add(mean, op.constant(np.float32(layer.eps))))
         )
-        return op.multiply(op.multiply(x, scale), op.constant(_array(layer.weight)))
+        weight = _array(layer.weight) * np.float32(times)
+        return op.multiply(op.multiply(x, scale), op.constant(weight))
 
     def _rotate(self, x: Node, cos: Node, sin: Node) -> Node:
-        low, high = op.split(x, op.constant(np.int64(-1)), 2).outputs()
-        turned = op.concat([op.multiply(high, op.constant(np.float32(-1))), low], -1)
-        return op.add(op.multiply(x, cos), op.multiply(turned, sin))
+        """Rotary positions: (C, H, W) and tables, (C, 1, W) -> (C, H, W).
 
-    def _repeat(self, x: Node) -> Node:
-        """Key/value heads for each query head: (R, K, S, W) -> (R, H, S, W)."""
+        Four dimensions and slices are the form in which OpenVINO recognises them and has a kernel.
+        """
+        x, cos, sin = (op.unsqueeze(part, _ints(0)) for part in (x, cos, sin))
+        half = self.config.head_dim // 2
+        low = _slice(x, _ints(0), _ints(half), 3)
+        high = _slice(x, _ints(half), _ints(2 * half), 3)
+        turned = op.concat([op.multiply(high, op.constant(np.float32(-1))), low], -1)
+        return op.squeeze(op.add(op.multiply(x, cos), op.multiply(turned, sin)), _ints(0))
+
+    def _of_heads(self, cells: Node) -> Node:
+        """The cells' rows in keys or values of shape (C K, W), for each query head: (R, S) -> (R, S, H)."""
         heads, groups = self.config.num_heads, self.config.num_kv_heads
-        if heads == groups:
-            return x
-        which = np.repeat(np.arange(groups), heads // groups)
-        return op.gather(x, op.constant(which), op.constant(np.int64(1)))
+        which = op.constant(np.repeat(np.arange(groups, dtype=np.int32), heads // groups))
+        return op.add(op.multiply(op.unsqueeze(cells, _ints(2)), op.constant(np.int32(groups))), which)
 
 
 def _causal_blocks(cells: Node, mask: Node) -> list[tuple[Node, Node, Node]]:
-    """Cells of queries, cells of the keys that they may see, and their mask, for two halves of the rows.
+    """Cells of queries, cells of the keys that they may see, and their mask, for parts of the rows, in order.
 
-    The first half does not look at the keys of the second. It is empty in rows of less than 128 cells, where
-    that would save nothing.
+    No part looks at the keys of later ones. In narrow rows some parts are empty.
     """
     width = op.gather(op.shape_of(cells), _ints(1), op.constant(np.int64(0)))
-    middle = op.multiply(op.divide(width, _ints(128)), _ints(64))
+    steps = _ints(BLOCK_STEP)
+    inner = [
+        op.multiply(op.divide(op.multiply(width, _ints(i)), op.multiply(steps, _ints(CAUSAL_BLOCKS))), steps)
+        for i in range(1, CAUSAL_BLOCKS)
+    ]
+    edges = [_ints(0), *inner, width]
+    return [
+        (
+            _slice(cells, begin, end, 1),
+            _slice(cells, edges[0], end, 1),
+            _slice(_slice(mask, begin, end, 2), edges[0], end, 3),
+        )
+        for begin, end in pairwise(edges)
+    ]
 
-    def part(x: Node, begin: Node, end: Node, axis: int) -> Node:
-        return op.slice(x, begin, end, _ints(1), _ints(axis))
 
-    first = part(cells, _ints(0), middle, 1)
-    first_mask = part(part(mask, _ints(0), middle, 2), _ints(0), middle, 3)
-    return [(first, first, first_mask), (part(cells, middle, width, 1), cells, part(mask, middle, width, 2))]
+def _slice(x: Node, begin: Node, end: Node, axis: int) -> Node:
+    return op.slice(x, begin, end, _ints(1), _ints(axis))
 
 
 def _is_int8(layer: Any) -> bool:

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 from jaspertc.checkpoint import Checkpoint
+from jaspertc.engine.compiled_runtime import CompiledRuntime
+from jaspertc.engine.graphs_runtime import GraphsRuntime
 from jaspertc.engine.openvino_runtime import OpenVINORuntime
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
@@ -15,7 +17,12 @@ from jaspertc.text.packing import pack
 
 logger = logging.getLogger(__name__)
 
-RUNTIMES: dict[str, type[TorchRuntime]] = {"torch": TorchRuntime, "openvino": OpenVINORuntime}
+RUNTIMES: dict[str, type[TorchRuntime]] = {
+    "torch": TorchRuntime,
+    "compiled": CompiledRuntime,
+    "graphs": GraphsRuntime,
+    "openvino": OpenVINORuntime,
+}
 
 
 def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> TorchRuntime:
@@ -38,9 +45,9 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
     if not isinstance(name, str) or name not in RUNTIMES:
         raise InputError(f"runtime is {name!r}, it must be auto or one of {', '.join(RUNTIMES)}")
     encoder = checkpoint.encoder
-    if name == "torch":
+    if name != "openvino":
         dequantize(encoder)
-    if name == "torch" or checkpoint.mapped is None:
+    if name != "openvino" or checkpoint.mapped is None:
         return RUNTIMES[name](encoder, device=device, dtype=dtype)
     one = np.ones(1, dtype=np.int64)
     with checkpoint.mapped.releasing():

@@ -150,7 +150,7 @@ def _neighbours(width: int, device: torch.device) -> Tensor:
     return torch.arange(width, device=device).view(2, -1).T.reshape(-1)
 
 
-class _Qwen3Layer:
+class ReadyQwen3Layer:
     """A layer whose queries and keys have their components reordered, so that turning is a complex product.
 
     Products of queries and keys do not depend on the order, values keep theirs.
@@ -206,7 +206,7 @@ class ReadyQwen3(ReadyBackbone):
         super().__init__(backbone)
         assert isinstance(backbone, Qwen3Backbone)
         config = backbone.config
-        self._layers = [_Qwen3Layer(cast(Qwen3Layer, layer), config) for layer in backbone.layers]
+        self._layers = [ReadyQwen3Layer(cast(Qwen3Layer, layer), config) for layer in backbone.layers]
         self._norm = _Norm(backbone.norm)
 
     def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:

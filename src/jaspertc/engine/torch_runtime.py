@@ -77,6 +77,10 @@ class TorchRuntime:
         """Put what computes in place of the trained layers."""
         self.encoder = self.encoder.with_backbone(prepared(self.encoder.backbone))
 
+    def adjusted(self, targets: IntArray, *, most: IntArray) -> IntArray:
+        """The compressed lengths computed in place of ``targets``, shape (N,), each up to ``most``."""
+        return targets
+
     def embed(self, batch: PackedBatch, targets: IntArray) -> FloatArray:
         """Vectors before normalisation, shape (N, E), float32, on the host."""
         return self._start(batch, targets).on_host()
