@@ -21,7 +21,7 @@ from jaspertc.model.int8 import Int8Linear, Int8Matrix, quantize_rows
 
 Node = Any
 JOINED_BYTES = 1 << 20  # int8 weights up to this size are joined, larger ones stay in their file
-CAUSAL_BLOCKS = 4
+CAUSAL_BLOCKS = 2  # of a row's queries; more save less than they cost in memory and at the start
 BLOCK_STEP = 64  # causal blocks begin at multiples of this
 TO_HEADS = (0, 2, 1, 3)  # (R, S, H, W) <-> (R, H, S, W)
 
@@ -51,7 +51,8 @@ class _Layers:
     def __init__(self, backbone: Backbone, int8: bool, cells: Node, places: Node, mask: Node) -> None:
         self.config, self.int8 = backbone.config, int8
         self.places = places
-        blocks = _causal_blocks(cells, mask) if self.config.causal else [(cells, cells, mask)]
+        self._constants: dict[tuple[Any, ...], Node] = {}
+        blocks = self._causal_blocks(cells, mask) if self.config.causal else [(cells, cells, mask)]
         self.blocks = [(own, self._of_heads(seen), part) for own, seen, part in blocks]
         self.mixed = any(isinstance(part, Int8Matrix) for part in backbone.modules())
 
@@ -60,7 +61,7 @@ class _Layers:
             attention = layer.attention
             parts = (attention.self.query, attention.self.key, attention.self.value)
             q, k, v = map(self.heads, self.linears(x, *parts))
-            out = self.attend(op.multiply(q, op.constant(np.float32(self.config.head_dim**-0.5))), k, v)
+            out = self.attend(op.multiply(q, self.number(self.config.head_dim**-0.5)), k, v)
             x = self.norm(op.add(self.linear(out, attention.output.dense), x), attention.output.LayerNorm)
             middle = op.gelu(
                 self.linear(x, layer.intermediate.dense), "tanh" if self.config.gelu == "tanh" else "erf"
@@ -69,6 +70,7 @@ class _Layers:
         return x
 
     def qwen3(self, x: Node, backbone: Any, cos: Node, sin: Node) -> Node:
+        cos, sin = (op.unsqueeze(part, self.ints(0)) for part in (cos, sin))
         for layer in backbone.layers:
             own = layer.self_attn
             y = self.rms(x, layer.input_layernorm)
@@ -86,8 +88,8 @@ class _Layers:
         """The output of each of the layers that read ``x``; of small ones by one product."""
         if self.int8 and sum(layer.weight.numel() for layer in layers) > JOINED_BYTES:
             return [self.linear(x, layer) for layer in layers]
-        widths = _ints(*(len(layer.weight) for layer in layers))
-        found: list[Node] = op.variadic_split(self.linear(x, *layers), _ints(-1), widths).outputs()
+        widths = self.ints(*(len(layer.weight) for layer in layers))
+        found: list[Node] = op.variadic_split(self.linear(x, *layers), self.ints(-1), widths).outputs()
         return found
 
     def linear(self, x: Node, *layers: Any) -> Node:
@@ -112,7 +114,7 @@ class _Layers:
 
     def heads(self, x: Node) -> Node:
         """(C, H W) -> (C, H, W)."""
-        return op.reshape(x, _ints(0, -1, self.config.head_dim), True)
+        return op.reshape(x, self.ints(0, -1, self.config.head_dim), True)
 
     def attend(self, q: Node, k: Node, v: Node) -> Node:
         """Attention within each row: scaled queries, (C, H, W), and twice (C, K, W) -> (C, H W).
@@ -120,74 +122,80 @@ class _Layers:
         Written so that OpenVINO makes one kernel of all but the gathers: products, softmax, transpositions.
         """
         width = self.config.head_dim
-        k, v = (op.reshape(x, _ints(-1, width), False) for x in (k, v))
+        k, v = (op.reshape(x, self.ints(-1, width), False) for x in (k, v))
         blocks = []
         for own, seen, mask in self.blocks:
             rows_q, rows_k, rows_v = (
-                op.transpose(op.gather(x, cells, _ints(0)), _ints(*TO_HEADS))
+                op.transpose(op.gather(x, cells, self.ints(0)), self.ints(*TO_HEADS))
                 for x, cells in ((q, own), (k, seen), (v, seen))
             )
             scores = op.add(op.matmul(rows_q, rows_k, False, True), mask)
             out = op.matmul(op.softmax(scores, 3), rows_v, False, False)
-            blocks.append(op.transpose(out, _ints(*TO_HEADS)))
-        rows = op.reshape(op.concat(blocks, 1), _ints(-1, self.config.num_heads * width), False)
-        return op.gather(rows, self.places, _ints(0))
+            blocks.append(op.transpose(out, self.ints(*TO_HEADS)))
+        rows = op.reshape(op.concat(blocks, 1), self.ints(-1, self.config.num_heads * width), False)
+        return op.gather(rows, self.places, self.ints(0))
 
     def norm(self, x: Node, layer: Any) -> Node:
-        out = op.mvn(x, _ints(-1), True, self.config.norm_eps, "inside_sqrt")
+        out = op.mvn(x, self.ints(-1), True, self.config.norm_eps, "inside_sqrt")
         return op.add(op.multiply(out, op.constant(_array(layer.weight))), op.constant(_array(layer.bias)))
 
     def rms(self, x: Node, layer: Any, times: float = 1.0) -> Node:
-        mean = op.reduce_mean(op.multiply(x, x), _ints(-1), True)
-        scale = op.divide(
-            op.constant(np.float32(1)), op.sqrt(op.add(mean, op.constant(np.float32(layer.eps))))
-        )
+        mean = op.reduce_mean(op.multiply(x, x), self.ints(-1), True)
+        scale = op.power(op.add(mean, self.number(layer.eps)), self.number(-0.5))
         weight = _array(layer.weight) * np.float32(times)
         return op.multiply(op.multiply(x, scale), op.constant(weight))
 
     def _rotate(self, x: Node, cos: Node, sin: Node) -> Node:
-        """Rotary positions: (C, H, W) and tables, (C, 1, W) -> (C, H, W).
+        """Rotary positions: (C, H, W) and tables, (1, C, 1, W) -> (C, H, W).
 
         Four dimensions and slices are the form in which OpenVINO recognises them and has a kernel.
         """
-        x, cos, sin = (op.unsqueeze(part, _ints(0)) for part in (x, cos, sin))
+        x = op.unsqueeze(x, self.ints(0))
         half = self.config.head_dim // 2
-        low = _slice(x, _ints(0), _ints(half), 3)
-        high = _slice(x, _ints(half), _ints(2 * half), 3)
-        turned = op.concat([op.multiply(high, op.constant(np.float32(-1))), low], -1)
-        return op.squeeze(op.add(op.multiply(x, cos), op.multiply(turned, sin)), _ints(0))
+        low = self.slice(x, self.ints(0), self.ints(half), 3)
+        high = self.slice(x, self.ints(half), self.ints(2 * half), 3)
+        turned = op.concat([op.multiply(high, self.number(-1)), low], -1)
+        return op.squeeze(op.add(op.multiply(x, cos), op.multiply(turned, sin)), self.ints(0))
+
+    def _causal_blocks(self, cells: Node, mask: Node) -> list[tuple[Node, Node, Node]]:
+        """Cells of queries, cells of the keys that they may see, and their mask, for parts of the rows.
+
+        No part looks at the keys of later ones. In narrow rows some parts are empty.
+        """
+        width = op.gather(op.shape_of(cells), self.ints(1), self.ints(0))
+        steps = op.divide(width, self.ints(BLOCK_STEP * CAUSAL_BLOCKS))
+        inner = [op.multiply(steps, self.ints(BLOCK_STEP * i)) for i in range(1, CAUSAL_BLOCKS)]
+        edges = [self.ints(0), *inner, width]
+        return [
+            (
+                self.slice(cells, begin, end, 1),
+                self.slice(cells, edges[0], end, 1),
+                self.slice(self.slice(mask, begin, end, 2), edges[0], end, 3),
+            )
+            for begin, end in pairwise(edges)
+        ]
+
+    def slice(self, x: Node, begin: Node, end: Node, axis: int) -> Node:
+        return op.slice(x, begin, end, self.ints(1), self.ints(axis))
+
+    def ints(self, *values: int) -> Node:
+        """A constant, shape (number of values,); one node for all its uses, of which there are thousands."""
+        return self._constant(np.array(values, dtype=np.int64))
+
+    def number(self, value: float) -> Node:
+        return self._constant(np.float32(value))
+
+    def _constant(self, value: Any) -> Node:
+        key = (value.dtype, value.shape, value.tobytes())
+        if key not in self._constants:
+            self._constants[key] = op.constant(value)
+        return self._constants[key]
 
     def _of_heads(self, cells: Node) -> Node:
         """The cells' rows in keys or values of shape (C K, W), for each query head: (R, S) -> (R, S, H)."""
         heads, groups = self.config.num_heads, self.config.num_kv_heads
         which = op.constant(np.repeat(np.arange(groups, dtype=np.int32), heads // groups))
-        return op.add(op.multiply(op.unsqueeze(cells, _ints(2)), op.constant(np.int32(groups))), which)
-
-
-def _causal_blocks(cells: Node, mask: Node) -> list[tuple[Node, Node, Node]]:
-    """Cells of queries, cells of the keys that they may see, and their mask, for parts of the rows, in order.
-
-    No part looks at the keys of later ones. In narrow rows some parts are empty.
-    """
-    width = op.gather(op.shape_of(cells), _ints(1), op.constant(np.int64(0)))
-    steps = _ints(BLOCK_STEP)
-    inner = [
-        op.multiply(op.divide(op.multiply(width, _ints(i)), op.multiply(steps, _ints(CAUSAL_BLOCKS))), steps)
-        for i in range(1, CAUSAL_BLOCKS)
-    ]
-    edges = [_ints(0), *inner, width]
-    return [
-        (
-            _slice(cells, begin, end, 1),
-            _slice(cells, edges[0], end, 1),
-            _slice(_slice(mask, begin, end, 2), edges[0], end, 3),
-        )
-        for begin, end in pairwise(edges)
-    ]
-
-
-def _slice(x: Node, begin: Node, end: Node, axis: int) -> Node:
-    return op.slice(x, begin, end, _ints(1), _ints(axis))
+        return op.add(op.multiply(op.unsqueeze(cells, self.ints(2)), op.constant(np.int32(groups))), which)
 
 
 def _is_int8(layer: Any) -> bool:
@@ -210,10 +218,6 @@ def _int8(*layers: Any) -> tuple[Node, np.ndarray]:
         op.constant(np.concatenate([whole.numpy() for whole, _ in pairs])),
         np.concatenate([_array(scale) for _, scale in pairs]),
     )
-
-
-def _ints(*values: int) -> Node:
-    return op.constant(np.array(values, dtype=np.int64))
 
 
 def _array(weight: Tensor) -> np.ndarray:
