@@ -8,16 +8,13 @@ import torch._inductor.exc
 
 from jaspertc.engine import compiled_runtime
 from jaspertc.engine.compiled_runtime import CompiledRuntime
+from jaspertc.engine.precision import normalized
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.text.packing import pack
 
 LENGTHS = (1, 2, 40, 300, 17, 129, 40)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.03}
-
-
-def unit(vectors):
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="PyTorch's compiler needs a C++ compiler")
@@ -30,11 +27,11 @@ def test_vectors_are_those_of_the_torch_runtime(make_encoder, dtype):
     random = np.random.default_rng(0)
     rows = [random.integers(0, 320, size=length) for length in LENGTHS]
     targets = np.array([len(row) - len(row) // 3 for row in rows])
-    expected = unit(plain.embed(pack(rows), targets))
-    found = unit(compiled.embed(pack(rows), targets))
+    expected = normalized(plain.embed(pack(rows), targets))
+    found = normalized(compiled.embed(pack(rows), targets))
     assert np.abs(found - expected).max() < TOLERANCE[dtype]
     alone = np.concatenate([compiled.embed(pack([row]), targets[[i]]) for i, row in enumerate(rows)])
-    assert np.abs(unit(alone) - expected).max() < TOLERANCE[dtype]
+    assert np.abs(normalized(alone) - expected).max() < TOLERANCE[dtype]
     assert np.abs(expected[2] - expected[6]).max() > 0.06  # two texts of one length: the bounds are tight
 
 

@@ -8,6 +8,7 @@ import torch
 
 from jaspertc import Embedder
 from jaspertc.engine.graphs_runtime import GRAPH_TOKENS, GraphsRuntime, powers_of_two, rounded_up
+from jaspertc.engine.precision import normalized
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.text.packing import pack
@@ -40,10 +41,6 @@ class GraphsOnCPU(GraphsRuntime):
         self._record_layers(self.recorder)
 
 
-def unit(vectors):
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
 @pytest.fixture
 def runtimes(make_encoder):
     options = {"backbone": {"max_positions": 600}}
@@ -61,14 +58,14 @@ def test_vectors_are_those_of_the_torch_runtime_in_any_batch(runtimes):
     torch_runtime, graphs = runtimes
     rows = random_rows(0) + random_rows(1)
     targets = np.array([len(row) - len(row) // 3 for row in rows])
-    expected = unit(torch_runtime.embed(pack(rows), targets))
+    expected = normalized(torch_runtime.embed(pack(rows), targets))
     random = np.random.default_rng(2)
     for size in (1, 2, 5, len(rows)):
         order = random.permutation(len(rows))
         for begin in range(0, len(rows), size):
             part = order[begin : begin + size]
             found = graphs.embed(pack([rows[i] for i in part]), targets[part])
-            assert np.abs(unit(found) - expected[part]).max() < BOUND, part
+            assert np.abs(normalized(found) - expected[part]).max() < BOUND, part
     assert np.abs(expected[0] - expected[1]).max() > 1000 * BOUND
 
 
@@ -95,11 +92,11 @@ def test_several_threads(runtimes):
     torch_runtime, graphs = runtimes
     rows = random_rows(0)
     targets = np.array([len(row) for row in rows])
-    expected = unit(torch_runtime.embed(pack(rows), targets))
+    expected = normalized(torch_runtime.embed(pack(rows), targets))
 
     def embed(index):
         i = index % len(rows)
-        return np.abs(unit(graphs.embed(pack([rows[i]]), targets[[i]])) - expected[[i]]).max()
+        return np.abs(normalized(graphs.embed(pack([rows[i]]), targets[[i]])) - expected[[i]]).max()
 
     with ThreadPoolExecutor(4) as pool:
         assert max(pool.map(embed, range(100))) < BOUND
@@ -122,7 +119,7 @@ def test_compressed_texts_get_a_length_of_few(make_model):
     rows = random_rows(0)
     wanted = graphs.target_lengths(np.array([len(row) for row in rows]), ratio=0.3, threshold=20)
     found = graphs.encode_ids(rows, ratio=0.3, threshold=20)
-    assert np.abs(found - unit(model.runtime.embed(pack(rows), wanted))).max() < BOUND
+    assert np.abs(found - normalized(model.runtime.embed(pack(rows), wanted))).max() < BOUND
 
 
 def test_groups_are_powers_of_two_and_complete():
@@ -148,5 +145,5 @@ def test_on_a_gpu(model_folder):
     )
     targets = graphs.target_lengths(np.array([len(row) for row in rows]), ratio=0.5)
     for _ in range(3):
-        found = unit(graphs.runtime.embed(pack(rows), targets))
-        assert np.abs(found - unit(torch_model.runtime.embed(pack(rows), targets))).max() < 0.03
+        found = normalized(graphs.runtime.embed(pack(rows), targets))
+        assert np.abs(found - normalized(torch_model.runtime.embed(pack(rows), targets))).max() < 0.03

@@ -6,6 +6,7 @@ import torch
 
 from jaspertc.config import CompressorConfig, HeadConfig
 from jaspertc.engine import torch_layers
+from jaspertc.engine.precision import normalized
 from jaspertc.engine.torch_layers import ACTIVATIONS, Product, can_pack
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.model import compressors
@@ -38,10 +39,6 @@ def targets_of(rows, ratio=0.4):
     return np.array([len(row) if len(row) <= 8 else int(8 + (len(row) - 8) * ratio) for row in rows])
 
 
-def unit(vectors):
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
 def trained_vectors(encoder, rows, targets):
     with torch.inference_mode():
         return encoder(pack(rows), targets).numpy()
@@ -61,9 +58,9 @@ def test_prepared_layers_compute_what_was_trained(make_encoder, products, kind, 
     options = {"backbone": BACKBONES[kind], "head": HeadConfig(dims=24)}
     rows = random_rows()
     targets = targets_of(rows)
-    exact = unit(trained_vectors(make_encoder(**options), rows, targets))
+    exact = normalized(trained_vectors(make_encoder(**options), rows, targets))
     runtime = TorchRuntime(make_encoder(**options), device="cpu", dtype=dtype)
-    found = unit(runtime.embed(pack(rows), targets))
+    found = normalized(runtime.embed(pack(rows), targets))
     assert np.abs(found - exact).max() < TOLERANCE[dtype]
     assert np.abs(exact[0] - exact[1]).max() > 0.06  # two texts of one length: the bounds are tight
 
@@ -84,7 +81,10 @@ def test_vectors_do_not_depend_on_batch_order_or_threads(make_encoder, kind, dty
                 pieces = [order[begin : begin + size] for begin in range(0, len(rows), size)]
                 batches = [(pack([rows[i] for i in piece]), targets[piece]) for piece in pieces]
                 found = np.concatenate(list(runtime.embed_all(iter(batches))))
-                assert np.abs(unit(found) - unit(alone)[order]).max() < TOLERANCE[dtype], (threads, size)
+                assert np.abs(normalized(found) - normalized(alone)[order]).max() < TOLERANCE[dtype], (
+                    threads,
+                    size,
+                )
         finally:
             torch.set_num_threads(1)
 

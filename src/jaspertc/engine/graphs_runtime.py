@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jaspertc.engine.rows import rectangle
 from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.model.attention import PackedLayout
@@ -82,12 +83,13 @@ class GraphedBackbone(Backbone):
 
     def _replay(self, x: Tensor, layout: PackedLayout, texts: IntArray, width: int, out: Tensor) -> None:
         states, run = self._graph(len(texts), width, like=x)
-        columns = np.arange(width)
-        real = columns < layout.lengths[texts][:, None]  # (R, S)
-        tokens = layout.offsets[texts][:, None] + columns
-        torch.index_select(x, 0, to_device(np.where(real, tokens, 0).ravel(), x.device), out=states)
-        found = run()
-        out[to_device(tokens[real], x.device)] = found[to_device(np.flatnonzero(real), x.device)]
+        rows = rectangle(texts, width, layout.lengths, layout.offsets)
+        inputs = to_device(rows.tokens[rows.cells].ravel(), x.device)
+        tokens, places = (
+            to_device(part, x.device) for part in (rows.tokens, rows.places[: len(rows.tokens)])
+        )
+        torch.index_select(x, 0, inputs, out=states)
+        out[tokens] = run().index_select(0, places)
 
     def _graph(self, count: int, width: int, like: Tensor) -> tuple[Tensor, Run]:
         key = (count, width)

@@ -63,7 +63,7 @@ def plan_rows(lengths: IntArray) -> list[Rows]:
     edges = np.append(first, len(lengths))
     offsets = offsets_of(lengths)
     return [
-        _rectangle(order[edges[begin] : edges[end]], int(-widths[begin]), lengths, offsets)
+        rectangle(order[edges[begin] : edges[end]], int(-widths[begin]), lengths, offsets)
         for begin, end in _cuts((-widths).tolist(), edges.tolist())
     ]
 
@@ -86,7 +86,15 @@ def _cuts(widths: list[int], edges: list[int]) -> list[tuple[int, int]]:
     return found[::-1]
 
 
-def _rectangle(texts: IntArray, width: int, lengths: IntArray, offsets: IntArray) -> Rows:
+def rectangle(texts: IntArray, width: int, lengths: IntArray, offsets: IntArray) -> Rows:
+    """Some texts of a packed batch as rows of one width.
+
+    Args:
+        texts: which, shape (R,).
+        width: S, at least the longest one's tokens.
+        lengths: tokens of each text of the batch, shape (N,).
+        offsets: where each begins in the batch, shape (N + 1,).
+    """
     own = lengths[texts]
     used, rows = int(own.sum()), _up(len(texts), 1, 8)
     total = _up(used, STEP, 32)

@@ -7,6 +7,8 @@ Shape legend: C compressed tokens, D model width, H heads, K key/value heads, W 
 """
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import cast
 
@@ -18,7 +20,7 @@ from jaspertc.config import BackboneConfig
 from jaspertc.model.attention import PackedLayout, attention
 from jaspertc.model.backbones.base import Backbone
 from jaspertc.model.backbones.bert import BertBackbone, BertLayer
-from jaspertc.model.backbones.qwen3 import Qwen3Backbone, Qwen3Layer, RMSNorm, rotary_tables
+from jaspertc.model.backbones.qwen3 import Qwen3Backbone, Qwen3Layer, rotary_tables
 
 logger = logging.getLogger(__name__)
 
@@ -127,16 +129,6 @@ class ReadyBackbone(Backbone):
         return self._table
 
 
-class _Norm:
-    """RMSNorm with one rounding, at its end."""
-
-    def __init__(self, norm: RMSNorm) -> None:
-        self.weight, self.eps = norm.weight.detach().float(), norm.eps
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps).to(x.dtype)
-
-
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / rms(x) * weight over the last dimension, float32."""
     wide = x.float()
@@ -145,18 +137,57 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return (wide * scale if wide is x else wide.mul_(scale)).mul_(weight)
 
 
+Stage = Callable[..., Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """What a Qwen3 layer does between its matrix products: each as the function of its name below."""
+
+    norm: Stage
+    turn: Stage
+    gate: Stage
+
+
+def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm in float32, rounded once: (C, D) -> (C, D)."""
+    return rms_norm(x, weight, eps).to(x.dtype)
+
+
+def turn(qk: Tensor, weight: Tensor, eps: float, turns: Tensor, dtype: torch.dtype) -> Tensor:
+    """Queries and keys, normalised and turned to their positions: (C, heads, W) -> (C, heads, W).
+
+    Args:
+        weight: shape (heads, W).
+        turns: complex numbers of length 1, shape (C, 1, W / 2); they turn neighbouring components.
+        dtype: of the result.
+    """
+    qk = rms_norm(qk, weight, eps)
+    pairs = torch.view_as_complex(qk.view(*qk.shape[:2], -1, 2))
+    return torch.view_as_real(pairs.mul_(turns)).flatten(-2).to(dtype)
+
+
+def gate(y: Tensor, gate: Product, up: Product) -> Tensor:
+    """SwiGLU's middle: (C, D) -> (C, inner width)."""
+    return up.times(y, gate(y, "silu"))
+
+
+EAGER = Stages(norm=norm, turn=turn, gate=gate)
+
+
 def _neighbours(width: int, device: torch.device) -> Tensor:
     """An order of a head's components in which the two that rotary positions turn together are adjacent."""
     return torch.arange(width, device=device).view(2, -1).T.reshape(-1)
 
 
-class ReadyQwen3Layer:
+class _Qwen3Layer:
     """A layer whose queries and keys have their components reordered, so that turning is a complex product.
 
     Products of queries and keys do not depend on the order, values keep theirs.
     """
 
-    def __init__(self, layer: Qwen3Layer, config: BackboneConfig) -> None:
+    def __init__(self, layer: Qwen3Layer, config: BackboneConfig, stages: Stages) -> None:
+        self.stages = stages
         own, mlp = layer.self_attn, layer.mlp
         self.heads, self.width, self.causal = config.num_heads, config.head_dim, config.causal
         order = _neighbours(config.head_dim, own.q_proj.weight.device)
@@ -177,21 +208,20 @@ class ReadyQwen3Layer:
         self.gate, self.up, self.down = (
             Product.of(part) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
         )
-        self.before_attention = _Norm(layer.input_layernorm)
-        self.before_mlp = _Norm(layer.post_attention_layernorm)
+        self.before_attention = layer.input_layernorm.weight.detach().float()
+        self.before_mlp = layer.post_attention_layernorm.weight.detach().float()
 
     def __call__(self, x: Tensor, layout: PackedLayout, turns: Tensor) -> Tensor:
         shape = (len(x), -1, self.width)
-        qkv = self.qkv(self.before_attention(x))
-        qk = rms_norm(qkv[:, : self.qk_split].view(shape), self.qk_weight, self.eps)
-        qk = torch.view_as_real(torch.view_as_complex(qk.view(*qk.shape[:2], -1, 2)).mul_(turns)).flatten(-2)
-        if qk.device.type != "cpu":
-            qk = qk.to(x.dtype)  # kernels want one dtype; on a CPU the scores stay in float32
-        v = qkv[:, self.qk_split :].view(shape)
+        qkv = self.qkv(self.stages.norm(x, self.before_attention, self.eps))
+        qk, v = qkv[:, : self.qk_split].view(shape), qkv[:, self.qk_split :].view(shape)
+        # A GPU's kernels want one dtype; on a CPU the scores stay in float32.
+        dtype = torch.float32 if x.device.type == "cpu" else x.dtype
+        qk = self.stages.turn(qk, self.qk_weight, self.eps, turns, dtype)
         seen = attention(qk[:, : self.heads], qk[:, self.heads :], v, layout, causal=self.causal)
         x = self.out.plus(seen, x)
-        y = self.before_mlp(x)
-        return self.down.plus(self.up.times(y, self.gate(y, "silu")), x)
+        y = self.stages.norm(x, self.before_mlp, self.eps)
+        return self.down.plus(self.stages.gate(y, self.gate, self.up), x)
 
 
 def _reordered(weight: Tensor, order: Tensor) -> Tensor:
@@ -202,18 +232,18 @@ def _reordered(weight: Tensor, order: Tensor) -> Tensor:
 class ReadyQwen3(ReadyBackbone):
     """``Qwen3Backbone`` prepared."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, stages: Stages = EAGER) -> None:
         super().__init__(backbone)
         assert isinstance(backbone, Qwen3Backbone)
         config = backbone.config
-        self._layers = [ReadyQwen3Layer(cast(Qwen3Layer, layer), config) for layer in backbone.layers]
-        self._norm = _Norm(backbone.norm)
+        self._layers = [_Qwen3Layer(cast(Qwen3Layer, layer), config, stages) for layer in backbone.layers]
+        self._stages, self._norm = stages, backbone.norm.weight.detach().float()
 
     def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:
         turns = self._turns(layout.positions)
         for layer in self._layers:
             x = layer(x, layout, turns)
-        return self._norm(x)
+        return self._stages.norm(x, self._norm, self.config.norm_eps)
 
     def _turns(self, positions: Tensor) -> Tensor:
         """Rotary positions as complex numbers of length 1: (C,) -> (C, 1, W / 2)."""
