@@ -173,7 +173,8 @@ class TeacherRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class JaspertcTeacher(TeacherRecipe):
-    """A checkpoint that this package runs: Qwen3, BERT family, Jasper. ``batch_tokens`` is per batch."""
+    """A checkpoint that this package runs: Qwen3, BERT family, Jasper. ``batch_tokens`` is per batch; ``runtime``
+    as in ``Embedder.load``."""
 
     model: Model
     max_length: Count | None = None
@@ -181,6 +182,7 @@ class JaspertcTeacher(TeacherRecipe):
     pooler: Literal["mean", "last", "first"] | None = None
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    runtime: str = "auto"
     batch_tokens: Count | None = None
 
 

@@ -59,7 +59,11 @@ class JaspertcAdapter:
         from jaspertc.engine.embedder import Embedder
 
         self.model = Embedder.load(
-            recipe.model, device=recipe.device, dtype=recipe.dtype, pooler=recipe.pooler
+            recipe.model,
+            device=recipe.device,
+            dtype=recipe.dtype,
+            runtime=recipe.runtime,
+            pooler=recipe.pooler,
         )
         if recipe.batch_tokens is not None:
             self.model.runtime.token_budget = recipe.batch_tokens
