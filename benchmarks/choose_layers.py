@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from jaspertc.checkpoint import load_checkpoint
+from jaspertc.checkpoint.surgery import kept_layers
 from jaspertc.corpus.read import read_texts
-from jaspertc.graft.surgery import kept_layers
 from jaspertc.train.watching import encode_rows
 
 

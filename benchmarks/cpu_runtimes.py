@@ -24,9 +24,9 @@ import numpy as np
 import torch
 
 from jaspertc.checkpoint import load_checkpoint
-from jaspertc.engine.batcher import plan_batches
-from jaspertc.engine.openvino_runtime import OpenVINORuntime
-from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.engine.batching import plan_batches
+from jaspertc.engine.runtimes.openvino_runtime import OpenVINORuntime
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.model.compression import target_lengths
 from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import PackedBatch, pack

@@ -18,7 +18,7 @@ import torch
 
 from jaspertc import Embedder
 from jaspertc.corpus.read import read_texts
-from jaspertc.engine.inputs import LongTextWarning
+from jaspertc.engine.options import LongTextWarning
 
 BLOCK = 100
 

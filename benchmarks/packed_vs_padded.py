@@ -28,7 +28,7 @@ from torch import Tensor
 from transformers import Qwen3Config, Qwen3Model
 
 from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
-from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.model.compression import target_lengths
 from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import pack

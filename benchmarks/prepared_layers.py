@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 
 from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.engine.torch_layers import prepared
-from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.model.compression import target_lengths
 from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import pack

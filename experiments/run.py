@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jaspertc.checkpoint import load_checkpoint
-from jaspertc.corpus.aside import written_aside
+from jaspertc.checkpoint.parts import with_compressor
 from jaspertc.errors import ConfigError, InputError, JasperError
-from jaspertc.graft.parts import with_compressor
-from jaspertc.recipe import TEACHER_KINDS, Recipe, TeacherRecipe
-from jaspertc.recipe_reader import Between, Reader
-from jaspertc.recipe_stages import StageConfig
+from jaspertc.files.aside import written_aside
+from jaspertc.recipe.reader import Between, Reader
+from jaspertc.recipe.recipe import TEACHER_KINDS, Recipe, TeacherRecipe
+from jaspertc.recipe.stages import StageConfig
 from jaspertc.teaching.mining import PairMiner
 from jaspertc.teaching.targets import Targets
 from jaspertc.train.distributed import start_processes

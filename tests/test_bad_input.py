@@ -10,7 +10,7 @@ import torch
 
 from jaspertc import Embedder, JasperError
 from jaspertc.config import CompressorConfig
-from jaspertc.engine.inputs import LongTextWarning
+from jaspertc.engine.options import LongTextWarning
 from jaspertc.errors import CheckpointError, InputError, RatioError, TokenizerError
 
 LONG = "a river carries silt to the delta and " * 40
@@ -158,7 +158,7 @@ def test_the_item_that_is_no_string_is_named(model, wrong, place):
 
 
 def test_the_index_counts_over_all_that_a_stream_gave(model, monkeypatch):
-    monkeypatch.setattr("jaspertc.engine.inputs.CHUNK_TEXTS", 3)
+    monkeypatch.setattr("jaspertc.engine.options.CHUNK_TEXTS", 3)
     with pytest.raises(InputError, match=r"text 7 is None"):
         model.encode(text if i != 7 else None for i, text in enumerate(["x"] * 12))
 
@@ -325,7 +325,7 @@ def test_the_warning_points_at_the_caller(model, line):
 
 
 def test_generators_are_read_lazily(model, monkeypatch):
-    monkeypatch.setattr("jaspertc.engine.inputs.CHUNK_TEXTS", 4)
+    monkeypatch.setattr("jaspertc.engine.options.CHUNK_TEXTS", 4)
     read = []
 
     def texts():
@@ -344,7 +344,7 @@ def test_generators_are_read_lazily(model, monkeypatch):
 
 
 def test_a_chunk_is_bounded_in_characters_too(model, monkeypatch):
-    monkeypatch.setattr("jaspertc.engine.inputs.CHUNK_CHARACTERS", 10)
+    monkeypatch.setattr("jaspertc.engine.options.CHUNK_CHARACTERS", 10)
     sizes = [len(block) for block in model.encode_stream(["12345", "67890", "x" * 40, "1", "2"])]
     assert sizes == [2, 1, 2]
 
@@ -352,7 +352,7 @@ def test_a_chunk_is_bounded_in_characters_too(model, monkeypatch):
 def test_one_ratio_per_text_over_several_chunks(model, monkeypatch):
     texts, ratios = [LONG[:90]] * 5, [0.1, 0.3, 0.5, 0.3, 0.1]
     whole = model.encode(texts, ratio=ratios)
-    monkeypatch.setattr("jaspertc.engine.inputs.CHUNK_TEXTS", 2)
+    monkeypatch.setattr("jaspertc.engine.options.CHUNK_TEXTS", 2)
     np.testing.assert_allclose(model.encode(texts, ratio=ratios), whole, rtol=0, atol=1e-6)
     assert np.abs(whole[0] - whole[2]).max() > 1e-3
 

@@ -16,7 +16,7 @@ from jaspertc.config import CompressorConfig
 from jaspertc.errors import InputError
 
 # Texts beyond the positions or the limit are meant.
-pytestmark = pytest.mark.filterwarnings("ignore::jaspertc.engine.inputs.LongTextWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jaspertc.engine.options.LongTextWarning")
 
 BACKBONES = {
     "qwen3": {"rope_theta": 5e5},

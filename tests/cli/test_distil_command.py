@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from jaspertc.cli import app
 from jaspertc.errors import ConfigError, InputError
-from jaspertc.recipe import read_recipe
+from jaspertc.recipe.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 runner = CliRunner()

@@ -19,7 +19,7 @@ from jaspertc.cli import app
 from jaspertc.corpus import write
 from jaspertc.corpus.read import Row
 from jaspertc.engine.embedder import Embedder
-from jaspertc.engine.inputs import LongTextWarning
+from jaspertc.engine.options import LongTextWarning
 from jaspertc.errors import DataFileError, MissingExtraError
 
 sys.path.append(str(Path(__file__).parents[1] / "corpus"))

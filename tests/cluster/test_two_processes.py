@@ -13,7 +13,7 @@ from cluster_corpus import rows_of, write_lines
 from teacher_fakes import make_package
 
 from jaspertc import Embedder
-from jaspertc.recipe import read_recipe
+from jaspertc.recipe.recipe import read_recipe
 from jaspertc.teaching.fill import Teaching
 
 STEPS = 50

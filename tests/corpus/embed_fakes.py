@@ -92,6 +92,6 @@ if __name__ == "__main__":
     inputs.LongTextWarning = LongTextWarning
     sys.modules |= {
         "jaspertc.engine.embedder": engine,
-        "jaspertc.engine.inputs": inputs,
+        "jaspertc.engine.options": inputs,
     }
     main()

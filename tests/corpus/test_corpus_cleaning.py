@@ -9,8 +9,8 @@ import pytest
 from jaspertc.corpus import cleaning
 from jaspertc.corpus.cleaning import Cleaner, Rules, check_inputs, clean_files, read_excluded
 from jaspertc.corpus.duplicates import Excluded
-from jaspertc.corpus.ids import content_id
 from jaspertc.errors import DataFileError, InputError
+from jaspertc.files.hashes import content_id
 
 LONG = "The quick brown fox jumps over the lazy dog while a small red boat drifts slowly past the old mill"
 ROWS = [
@@ -129,7 +129,7 @@ def test_texts_without_ids_other_kinds_and_content_ids(tmp_path):
 
 
 def test_parquet_and_named_fields(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaspertc.corpus.lines.PARQUET_ROWS", 2)
+    monkeypatch.setattr("jaspertc.files.lines.PARQUET_ROWS", 2)
     rows = [{"key": number, "body": f"{LONG} {'x' * number}", "more": 1} for number in range(5)]
     source = write(tmp_path / "in.jsonl", rows)
     options = {"text_field": "body", "id_field": "key"}

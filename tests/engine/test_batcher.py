@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaspertc.engine.batcher import plan_batches
+from jaspertc.engine.batching import plan_batches
 
 texts = st.lists(st.tuples(st.integers(1, 400), st.integers(0, 3000)), max_size=40)
 

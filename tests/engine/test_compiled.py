@@ -9,7 +9,7 @@ import torch._inductor.exc
 from jaspertc.engine import compiled_runtime
 from jaspertc.engine.compiled_runtime import CompiledRuntime
 from jaspertc.engine.precision import normalized
-from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.text.packing import pack
 

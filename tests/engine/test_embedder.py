@@ -10,8 +10,8 @@ import pytest
 
 from jaspertc import Embedder
 from jaspertc.config import HeadConfig
-from jaspertc.engine.inputs import LongTextWarning
-from jaspertc.engine.torch_runtime import choose_dtype
+from jaspertc.engine.options import LongTextWarning
+from jaspertc.engine.runtimes.torch_runtime import choose_dtype
 from jaspertc.errors import InputError
 
 CLOSE = {"rtol": 0, "atol": 1e-6}
@@ -287,7 +287,7 @@ def test_show_progress_counts_what_is_done(model, sentences, monkeypatch):
         assert show
         yield told.append
 
-    monkeypatch.setattr("jaspertc.engine.inputs.progress", progress)
+    monkeypatch.setattr("jaspertc.engine.options.progress", progress)
     monkeypatch.setattr(model.runtime, "token_budget", 30)
     blocks = model.encode_stream(sentences, show_progress=True, block_size=4)
     next(blocks)

@@ -9,7 +9,7 @@ import torch
 from jaspertc import Embedder
 from jaspertc.engine.graphs_runtime import GRAPH_TOKENS, GraphsRuntime, powers_of_two, rounded_up
 from jaspertc.engine.precision import normalized
-from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.text.packing import pack
 

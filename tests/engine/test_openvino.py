@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.config import CompressorConfig
-from jaspertc.engine.openvino_runtime import OpenVINOBackbone
-from jaspertc.engine.rows import CALL, CELL, STEP, plan_rows
+from jaspertc.engine.runtimes.openvino_runtime import OpenVINOBackbone
+from jaspertc.engine.runtimes.rows import CALL, CELL, STEP, plan_rows
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
 

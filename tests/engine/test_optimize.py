@@ -166,6 +166,6 @@ def test_a_large_projection_is_not_joined(make_model: Callable[..., Path], sente
     folder = make_model(backbone=WIDE, compressor=COMPRESSOR, save={"weights": "int8"})
     joined = Embedder.load(folder, runtime="openvino").encode(sentences)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaspertc.engine.openvino_graph.JOINED_BYTES", 0)
+        patch.setattr("jaspertc.engine.runtimes.openvino_graph.JOINED_BYTES", 0)
         apart = Embedder.load(folder, runtime="openvino").encode(sentences)
     np.testing.assert_allclose(apart, joined, rtol=0, atol=1e-5)

@@ -7,8 +7,8 @@ import torch
 from jaspertc.config import CompressorConfig, HeadConfig
 from jaspertc.engine import torch_layers
 from jaspertc.engine.precision import normalized
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.engine.torch_layers import ACTIVATIONS, Product, can_pack
-from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.model import compressors
 from jaspertc.text.packing import pack
 

@@ -10,8 +10,8 @@ import pytest
 
 from jaspertc.errors import ConfigError
 from jaspertc.evaluation.contenders import load_peers, read_peers
-from jaspertc.recipe import read_recipe
-from jaspertc.teaching.adapters import JaspertcAdapter
+from jaspertc.recipe.recipe import read_recipe
+from jaspertc.teachers.adapters import JaspertcAdapter
 from jaspertc.teaching.fill import Teaching
 from jaspertc.teaching.targets import Targets
 

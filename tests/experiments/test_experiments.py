@@ -15,8 +15,8 @@ from teacher_fakes import make_package
 from jaspertc.errors import ConfigError, InputError, JasperError
 from jaspertc.evaluation.store import read_table
 from jaspertc.evaluation.tables import foreign
-from jaspertc.recipe import RetrievalFile, Validation, read_recipe
-from jaspertc.recipe_reader import Reader
+from jaspertc.recipe.reader import Reader
+from jaspertc.recipe.recipe import RetrievalFile, Validation, read_recipe
 from jaspertc.teaching.fill import Teaching
 from jaspertc.teaching.validation import read_validation
 

@@ -12,16 +12,16 @@ import pytest
 from teacher_fakes import make_package, make_vllm
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe import (
+from jaspertc.recipe.recipe import (
     JaspertcTeacher,
     OpenAITeacher,
     SentenceTransformersTeacher,
     USETeacher,
     VLLMTeacher,
 )
-from jaspertc.teaching import endpoint
-from jaspertc.teaching.adapters import ADAPTERS, load_teacher
-from jaspertc.teaching.endpoint import TeacherError
+from jaspertc.teachers import endpoint
+from jaspertc.teachers.adapters import ADAPTERS, load_teacher
+from jaspertc.teachers.endpoint import TeacherError
 
 TEXTS = ["one text", "another, longer text", "three", "the fourth"]
 
@@ -363,6 +363,6 @@ def test_vllm_mistakes_are_named(library, monkeypatch):
 
 
 def test_every_kind_has_an_adapter():
-    from jaspertc.recipe import TEACHER_KINDS
+    from jaspertc.recipe.recipe import TEACHER_KINDS
 
     assert set(ADAPTERS) == set(TEACHER_KINDS)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from teacher_fakes import make_package
 
 from jaspertc.errors import ConfigError, DataFileError
-from jaspertc.recipe import read_recipe
+from jaspertc.files.folders import CacheError
+from jaspertc.recipe.recipe import read_recipe
 from jaspertc.teaching import mining
-from jaspertc.teaching.files import CacheError
 from jaspertc.teaching.fill import Teaching
 from jaspertc.teaching.mining import MinedPair, PairMiner, read_mined
 from jaspertc.teaching.ranking import NOTHING, first_of_each_row, top_documents
@@ -100,7 +100,7 @@ def lines(path):
 
 def vectors(recipe, pairs, side, teacher):
     """The fused target of one side of all pairs, one text at a time."""
-    from jaspertc.recipe import Recipe
+    from jaspertc.recipe.recipe import Recipe
 
     read = read_recipe(recipe)
     chosen = tuple(item for item in read.teachers if teacher in (None, item.name))

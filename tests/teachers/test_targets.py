@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaspertc.errors import ConfigError, InputError
-from jaspertc.teachers.targets import Fusion, build_reducer, fuse, unit
+from jaspertc.teachers.fusion import Fusion, build_reducer, fuse, unit
 
 RNG = np.random.default_rng(0)
 QWEN = RNG.normal(size=(6, 4096)).astype(np.float32)

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from jaspertc.files.folders import CacheError
 from jaspertc.teaching.cache import CacheWriter, VectorCache
-from jaspertc.teaching.files import CacheError
 from jaspertc.teaching.keys import DuplicateError, KeyIndex, content_id, keys_of
 
 IDENTITY = {"model": "fake", "content hash": "abc", "prompt": "", "max length": 9, "dims": 4}

@@ -12,11 +12,11 @@ import pytest
 from teacher_fakes import cache_bytes, make_package, make_recipe, make_texts
 
 from jaspertc.errors import ConfigError, DataFileError
-from jaspertc.recipe import read_recipe
-from jaspertc.teachers.targets import unit
+from jaspertc.files.folders import CacheError
+from jaspertc.recipe.recipe import read_recipe
+from jaspertc.teachers.endpoint import TeacherError
+from jaspertc.teachers.fusion import unit
 from jaspertc.teaching.cache import VectorCache
-from jaspertc.teaching.endpoint import TeacherError
-from jaspertc.teaching.files import CacheError
 from jaspertc.teaching.fill import Teaching
 from jaspertc.teaching.keys import content_id
 from jaspertc.teaching.targets import Targets
@@ -38,7 +38,7 @@ def teach(recipe, **options):
 
 
 def expected(recipe, texts):
-    from jaspertc.teaching.adapters import load_teacher
+    from jaspertc.teachers.adapters import load_teacher
 
     return load_teacher(read_recipe(recipe).teachers[0]).encode(texts, "")
 

@@ -7,7 +7,7 @@ import torch
 
 from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe_stages import Objective, StageConfig
+from jaspertc.recipe.stages import Objective, StageConfig
 from jaspertc.train.step import StepBatch
 
 OBJECTIVES = {

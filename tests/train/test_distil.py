@@ -19,7 +19,7 @@ from teacher_fakes import make_package
 
 from jaspertc import Embedder
 from jaspertc.errors import ConfigError, JasperError, TrainingError
-from jaspertc.recipe import read_recipe
+from jaspertc.recipe.recipe import read_recipe
 from jaspertc.teaching.fill import Teaching
 from jaspertc.train.run import Distillation
 

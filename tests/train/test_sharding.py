@@ -18,8 +18,8 @@ from small_training import OBJECTIVES, batch_at, exact, stage, student
 
 from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe import Recipe, read_recipe
-from jaspertc.recipe_stages import StageConfig, Unfreeze
+from jaspertc.recipe.recipe import Recipe, read_recipe
+from jaspertc.recipe.stages import StageConfig, Unfreeze
 from jaspertc.train.loop import StepReport, run_stage
 from jaspertc.train.plan import plan
 from jaspertc.train.saving import saved_states

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from small_training import OBJECTIVES, batch_at, exact, stage, student
 
 from jaspertc.errors import ConfigError, TrainingError
-from jaspertc.recipe_stages import Objective, Unfreeze
+from jaspertc.recipe.stages import Objective, Unfreeze
 from jaspertc.text.packing import pack
 from jaspertc.train.loop import run_stage
 from jaspertc.train.objective import weighted_losses

@@ -22,9 +22,9 @@ from jaspertc.checkpoint.layouts import read_info
 from jaspertc.checkpoint.load import TOKENIZER
 from jaspertc.config import BackboneConfig
 from jaspertc.engine.embedder import Embedder
-from jaspertc.engine.inputs import LongTextWarning
+from jaspertc.engine.options import LongTextWarning
 from jaspertc.engine.precision import FloatArray
-from jaspertc.engine.torch_runtime import choose_device, choose_dtype
+from jaspertc.engine.runtimes.torch_runtime import choose_device, choose_dtype
 from jaspertc.errors import InputError, JasperError, MissingExtraError
 from jaspertc.model.cost import text_flops
 from jaspertc.text.packing import IntArray

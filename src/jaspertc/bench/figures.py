@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaspertc.bench.summary import Latency, Spread, Timed
-from jaspertc.pages.content import Figure
-from jaspertc.pages.drawing import COLOURS, IN_A_ROW, INK, drawn, finished, plain_ticks
+from jaspertc.reports.content import Figure
+from jaspertc.reports.drawing import COLOURS, IN_A_ROW, INK, drawn, finished, plain_ticks
 
 PANEL, HEIGHT, MOST_PANELS = 2.3, 3.0, 6
 MARKS = "osD^vP*X"

@@ -18,10 +18,10 @@ from jaspertc.bench.summary import (
     starts,
     timed,
 )
-from jaspertc.corpus.aside import written_aside
-from jaspertc.pages.content import Report, Section, Table
-from jaspertc.pages.html import to_html
-from jaspertc.pages.markdown import to_markdown
+from jaspertc.files.aside import written_aside
+from jaspertc.reports.content import Report, Section, Table
+from jaspertc.reports.html import to_html
+from jaspertc.reports.markdown import to_markdown
 
 NONE = "–"
 PICTURES = "pictures"

@@ -19,7 +19,7 @@ from jaspertc.bench.settings import QUERY_TOKENS, Settings
 from jaspertc.bench.store import Results, surroundings
 from jaspertc.checkpoint import Checkpoint, load_checkpoint
 from jaspertc.checkpoint.load import TOKENIZER, resolve
-from jaspertc.engine.torch_runtime import choose_device
+from jaspertc.engine.runtimes.torch_runtime import choose_device
 
 Tell = Callable[[str], None]
 

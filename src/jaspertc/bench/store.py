@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc.bench.protocols import Unit
-from jaspertc.corpus.aside import written_aside
 from jaspertc.errors import DataFileError, InputError
-from jaspertc.pages.origin import machine
+from jaspertc.files.aside import written_aside
+from jaspertc.reports.origin import machine
 
 FORMAT = 1
 FILE = "results.json"

@@ -24,7 +24,7 @@ from jaspertc.model.int8 import int8_like
 from jaspertc.model.shapes_only import shapes_only
 from jaspertc.text.tokenizer import Tokenizer
 
-BUILT_IN = {"mini": Path(__file__).parent.parent / "models" / "mini"}
+BUILT_IN = {"mini": Path(__file__).parent / "mini"}
 TOKENIZER = "tokenizer.json"
 
 

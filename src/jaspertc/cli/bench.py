@@ -81,7 +81,7 @@ def bench(
     from jaspertc.bench.run import Benchmark
     from jaspertc.bench.summary import disturbance
     from jaspertc.errors import InputError
-    from jaspertc.pages.origin import command_line
+    from jaspertc.reports.origin import command_line
 
     if model is not None and shape is not None:
         raise InputError(f"MODEL ({model}) and --shape ({shape}) are given together; give one of them")

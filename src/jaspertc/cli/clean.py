@@ -65,9 +65,9 @@ def clean(
     from jaspertc.cli.progress import progress
     from jaspertc.corpus.cleaning import Cleaner, Rules, check_inputs, clean_files, read_excluded
     from jaspertc.corpus.duplicates import Excluded
-    from jaspertc.corpus.lines import ROW_SUFFIXES, check_new_file
     from jaspertc.corpus.read import count_rows
     from jaspertc.errors import InputError
+    from jaspertc.files.lines import ROW_SUFFIXES, check_new_file
 
     check_new_file(output, "--output", ROW_SUFFIXES, overwrite=overwrite)
     if dropped is not None:

@@ -28,7 +28,7 @@ def demo(
     from rich.console import Console
 
     from jaspertc.engine.embedder import Embedder
-    from jaspertc.engine.inputs import LongTextWarning
+    from jaspertc.engine.options import LongTextWarning
     from jaspertc.samples import load_samples
 
     console = Console()

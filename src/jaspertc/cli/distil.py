@@ -15,8 +15,8 @@ from jaspertc.errors import InputError
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from jaspertc.recipe import Recipe
-    from jaspertc.recipe_stages import StageConfig
+    from jaspertc.recipe.recipe import Recipe
+    from jaspertc.recipe.stages import StageConfig
     from jaspertc.train.loop import StepReport
     from jaspertc.train.run import Distillation
 
@@ -39,7 +39,7 @@ def distil(
     on the way: with --resume an interrupted run ends with the weights of an unbroken one. Several
     processes: accelerate launch -m jaspertc distil RECIPE.
     """
-    from jaspertc.recipe import read_recipe
+    from jaspertc.recipe.recipe import read_recipe
     from jaspertc.train.run import training_sections
 
     read = read_recipe(recipe)

@@ -193,7 +193,7 @@ def _embed_rows(
 @contextmanager
 def _long_texts_told() -> Iterator[None]:
     """The warning about long texts as a line without the place in the code, which is none of the user's."""
-    from jaspertc.engine.inputs import LongTextWarning
+    from jaspertc.engine.options import LongTextWarning
 
     caught: list[warnings.WarningMessage] = []
     try:

@@ -76,7 +76,7 @@ def evaluate(
     from jaspertc.errors import InputError
     from jaspertc.evaluation.contenders import SWEEP, Swept, load_peers, read_peers
     from jaspertc.evaluation.evaluation import Evaluation
-    from jaspertc.pages.origin import command_line
+    from jaspertc.reports.origin import command_line
 
     ratios = list(SWEEP) if sweep else list(dict.fromkeys(ratio or []))
     if sweep and ratio:

@@ -54,8 +54,9 @@ def graft(
     from rich.console import Console
 
     from jaspertc.checkpoint import load_checkpoint, save_checkpoint
+    from jaspertc.checkpoint.surgery import graft
+    from jaspertc.checkpoint.vocabulary import count_tokens, prune_tokenizer, tokens_to_keep
     from jaspertc.corpus.read import read_texts
-    from jaspertc.graft import count_tokens, graft, prune_tokenizer, tokens_to_keep
 
     console = Console(stderr=True)
     prompts = dict(_split_prompt(item) for item in prompt or [])

@@ -21,7 +21,7 @@ def mine(
     import time
 
     from jaspertc.cli.progress import progress
-    from jaspertc.recipe import read_recipe
+    from jaspertc.recipe.recipe import read_recipe
     from jaspertc.teaching.mining import PairMiner
 
     read = read_recipe(recipe)

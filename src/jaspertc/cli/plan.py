@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from jaspertc.planning.plan import Costs
+    from jaspertc.recipe.costs import Costs
 
 
 def plan(
@@ -28,8 +28,8 @@ def plan(
     Nothing is computed or fetched; the files of the recipe need not be there. Hours hold where devices are
     kept busy: see docs/scale.md for where the numbers are from.
     """
-    from jaspertc.planning.plan import plan_costs
-    from jaspertc.recipe import read_recipe
+    from jaspertc.recipe.costs import plan_costs
+    from jaspertc.recipe.recipe import read_recipe
 
     read = read_recipe(recipe)
     for count in texts or [None]:  # type: ignore[list-item]

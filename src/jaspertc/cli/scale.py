@@ -12,7 +12,7 @@ from jaspertc.cli.progress import bars, say
 if TYPE_CHECKING:
     from jaspertc.cluster.progress import Meter
     from jaspertc.cluster.session import Pool
-    from jaspertc.recipe import Recipe
+    from jaspertc.recipe.recipe import Recipe
 
 ENGINES = ("local", "ray")
 LINE_SECONDS = 30.0  # between lines of progress where there is no terminal to draw a bar on

@@ -10,7 +10,7 @@ from jaspertc.cli.progress import progress, say
 from jaspertc.cli.scale import Address, Engine, HourlyCost, WorkerCpus, WorkerGpus, Workers
 
 if TYPE_CHECKING:
-    from jaspertc.recipe import Recipe
+    from jaspertc.recipe.recipe import Recipe
     from jaspertc.teaching.fill import Job
     from jaspertc.teaching.scoring import ScoreRow
 
@@ -42,7 +42,7 @@ def teach(
     """
     from jaspertc.cli.scale import is_ray, pool_of, teach_on_ray
     from jaspertc.errors import InputError
-    from jaspertc.recipe import read_recipe
+    from jaspertc.recipe.recipe import read_recipe
 
     on_ray = is_ray(engine)
     if on_ray and (verify or score):
@@ -82,7 +82,7 @@ def _score(recipe: "Recipe", name: str | None) -> None:
 
 def _verify(recipe: "Recipe", name: str | None) -> None:
     """Check every shard, say what is wrong with each damaged one, and count texts without a vector."""
-    from jaspertc.teaching.files import CacheError
+    from jaspertc.files.folders import CacheError
     from jaspertc.teaching.fill import check_roles, choose_teachers
     from jaspertc.teaching.texts import RecipeTexts
     from jaspertc.teaching.verifying import verify_folder

@@ -17,12 +17,12 @@ from jaspertc.cluster.session import Pool, cluster, mapped, require_ray
 from jaspertc.cluster.storage import full_url, is_local
 from jaspertc.cluster.units import Unit, cut, find_inputs, id_kind, identity_of
 from jaspertc.cluster.workers import EmbedWorker
-from jaspertc.corpus.aside import written_aside
 from jaspertc.corpus.formats import WRITERS, Block, write_output
 from jaspertc.corpus.read import DEFAULT_ID_FIELD
 from jaspertc.corpus.write import check_target
 from jaspertc.errors import DataFileError
-from jaspertc.teaching.files import locked
+from jaspertc.files.aside import written_aside
+from jaspertc.files.folders import locked
 
 MOST_TEXT_BYTES = 1 << 20
 

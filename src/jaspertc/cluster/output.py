@@ -21,11 +21,11 @@ import numpy.typing as npt
 
 from jaspertc.cluster.reading import DUPLICATE, Bad
 from jaspertc.cluster.storage import Folder, in_parallel
-from jaspertc.corpus.aside import ASIDE
 from jaspertc.corpus.formats import Block, write_output
 from jaspertc.corpus.read import Id
 from jaspertc.errors import DataFileError
-from jaspertc.teaching.files import LOCK
+from jaspertc.files.aside import ASIDE
+from jaspertc.files.folders import LOCK
 
 FORMAT = 1
 MANIFEST, BAD, DONE, TRIES = "_manifest.json", "_bad.jsonl", "_done", "_tries"
@@ -272,7 +272,7 @@ class Output:
 
 
 def _hashes(ids: list[Id]) -> npt.NDArray[np.uint64]:
-    from jaspertc.corpus.ids import hash_of
+    from jaspertc.files.hashes import hash_of
 
     return np.frombuffer(b"".join(hash_of(repr(name), 8) for name in ids), dtype="<u8").astype(np.uint64)
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from jaspertc.cluster.storage import open_url
 from jaspertc.cluster.units import IdKind, Unit, open_parquet
-from jaspertc.corpus.ids import content_id
 from jaspertc.corpus.read import PARQUET_ROWS, Id, Row
+from jaspertc.files.hashes import content_id
 
 TAIL_BYTES = 1 << 20
 GIVEN_UP = 16  # times the longest text: as far as a line that is too long is read, for its id

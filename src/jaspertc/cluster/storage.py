@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jaspertc.corpus.aside import ASIDE, sync_folder
 from jaspertc.errors import DataFileError, MissingExtraError
+from jaspertc.files.aside import ASIDE, sync_folder
 
 PARALLEL = 16
 

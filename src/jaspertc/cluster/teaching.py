@@ -13,7 +13,7 @@ from jaspertc.cluster.progress import Meter
 from jaspertc.cluster.session import ERROR, ClusterError, Pool, cluster, mapped, require_ray
 from jaspertc.cluster.workers import Feed, TeachWorker, probe
 from jaspertc.errors import ConfigError
-from jaspertc.recipe import Recipe, TeacherRecipe
+from jaspertc.recipe.recipe import Recipe, TeacherRecipe
 from jaspertc.teaching.fill import Job, Teaching
 
 OnShard = Callable[[Job, Meter], None]

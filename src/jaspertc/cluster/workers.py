@@ -16,8 +16,8 @@ from jaspertc.cluster.session import ERROR, use_threads
 from jaspertc.cluster.storage import Folder
 from jaspertc.cluster.units import Unit
 from jaspertc.errors import DataFileError, JasperError
-from jaspertc.recipe import TeacherRecipe
-from jaspertc.teaching.adapters import load_teacher
+from jaspertc.recipe.recipe import TeacherRecipe
+from jaspertc.teachers.adapters import load_teacher
 from jaspertc.teaching.fill import BLOCK, encode_checked
 from jaspertc.teaching.keys import keys_of
 from jaspertc.teaching.texts import Text

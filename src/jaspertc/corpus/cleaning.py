@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from jaspertc.corpus.duplicates import ExactDuplicates, Excluded, NearDuplicates
-from jaspertc.corpus.ids import content_id, number_of
-from jaspertc.corpus.lines import SUFFIXES, json_line, lines_aside, rows_aside
 from jaspertc.corpus.normalise import (
     Parts,
     normalise,
@@ -22,6 +20,8 @@ from jaspertc.corpus.normalise import (
 )
 from jaspertc.corpus.read import DEFAULT_ID_FIELD, FOLDER, STDIN, Id, kind_of, read_objects, read_rows
 from jaspertc.errors import DataFileError, InputError
+from jaspertc.files.hashes import content_id, number_of
+from jaspertc.files.lines import SUFFIXES, json_line, lines_aside, rows_aside
 
 EMPTY, SHORT, LONG = "empty", "too short", "too long"
 SYMBOLS, LINES = "mostly symbols", "repeated lines"

@@ -11,9 +11,9 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.corpus.ids import number_of
 from jaspertc.corpus.normalise import Parts
 from jaspertc.errors import InputError, MissingExtraError
+from jaspertc.files.hashes import number_of
 
 WORD_SHINGLE, CHARACTER_SHINGLE = 3, 5
 PERMUTATIONS, SEED = 128, 1

@@ -18,10 +18,10 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.corpus.aside import sync_folder, written_aside
 from jaspertc.corpus.formats import Block, check_output, write_output
 from jaspertc.corpus.read import Id
 from jaspertc.errors import DataFileError
+from jaspertc.files.aside import sync_folder, written_aside
 
 STATE, LOCK, ASSEMBLED = "state.json", "lock", "assembled"
 FORMAT = 1

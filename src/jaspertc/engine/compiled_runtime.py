@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.engine.torch_layers import Product, ReadyQwen3, Stage, Stages, norm, rms_norm
-from jaspertc.engine.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.text.packing import pack
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from jaspertc.checkpoint import Checkpoint, load_checkpoint
 from jaspertc.config import ModelConfig
-from jaspertc.engine import inputs
+from jaspertc.engine import options as inputs
 from jaspertc.engine.ahead import ahead
-from jaspertc.engine.batcher import plan_batches
+from jaspertc.engine.batching import plan_batches
 from jaspertc.engine.fitting import Fitting
-from jaspertc.engine.inputs import Advance, EncodeOptions
+from jaspertc.engine.options import Advance, EncodeOptions
 from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarity, to_precision
 from jaspertc.engine.runtimes import build_runtime
-from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.model.compression import Ratio
 from jaspertc.text.packing import IntArray, pack

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaspertc.checkpoint import Checkpoint
-from jaspertc.engine.inputs import EncodeOptions, warn_of_long_texts
-from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.engine.options import EncodeOptions, warn_of_long_texts
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.model.compression import Ratio
 from jaspertc.text.packing import IntArray
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jaspertc.engine.rows import rectangle
-from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.rows import rectangle
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones.base import Backbone

@@ -23,8 +23,8 @@ from jaspertc.errors import ConfigError, InputError
 from jaspertc.evaluation.fused import FusedPeer, FusedTarget
 from jaspertc.evaluation.memory import Memory
 from jaspertc.evaluation.prompts import max_length_of, prompt_of
-from jaspertc.recipe import TEACHER_KINDS, TeacherRecipe
-from jaspertc.recipe_reader import Reader
+from jaspertc.recipe.reader import Reader
+from jaspertc.recipe.recipe import TEACHER_KINDS, TeacherRecipe
 
 if TYPE_CHECKING:
     from jaspertc.engine.embedder import Embedder
@@ -144,7 +144,7 @@ class Swept:
         return np.stack([found[text] if text in found else self._kept[prompt, text] for text in texts])
 
     def _encode(self, ratio: float, texts: Sequence[str], prompt: str) -> FloatArray:
-        from jaspertc.engine.inputs import LongTextWarning
+        from jaspertc.engine.options import LongTextWarning
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LongTextWarning)  # the report says how much is kept
@@ -209,7 +209,7 @@ def _load_peer(recipe: TeacherRecipe, memory: Memory) -> Contender:
             fresh=fused.embed,
             forget=memory.clear,
         )
-    from jaspertc.teaching.adapters import load_teacher
+    from jaspertc.teachers.adapters import load_teacher
 
     folder = Path(str(getattr(recipe, "path", "") or getattr(recipe, "model", "")))
     if recipe.kind == "sentence-transformers" and not folder.exists():

@@ -14,7 +14,7 @@ from jaspertc.evaluation.contenders import Contender, Swept
 from jaspertc.evaluation.encoder import Encoder, model_meta
 from jaspertc.evaluation.library import mteb
 from jaspertc.evaluation.store import RUN, Store, main_score, write_json
-from jaspertc.pages.origin import machine
+from jaspertc.reports.origin import machine
 
 HEAT_MAP_PAIRS = 24
 

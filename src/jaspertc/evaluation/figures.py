@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from jaspertc.evaluation.summary import GROUPS, Summary
-from jaspertc.pages.content import Figure
-from jaspertc.pages.drawing import COLOURS, INK, drawn, finished, plain_ticks
+from jaspertc.reports.content import Figure
+from jaspertc.reports.drawing import COLOURS, INK, drawn, finished, plain_ticks
 
 WIDTH, HEIGHT, SMALL = 5.4, 3.8, (3.9, 2.9)
 FAR = 5.0  # points beyond the curves; peers further away would flatten them and are named instead

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
 from jaspertc.evaluation.memory import Encode, encode_afresh
-from jaspertc.recipe import TeacherRecipe, read_recipe
-from jaspertc.teachers.targets import fuse
+from jaspertc.recipe.recipe import TeacherRecipe, read_recipe
+from jaspertc.teachers.fusion import fuse
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -38,7 +38,7 @@ class FusedTarget:
     """
 
     def __init__(self, path: Path) -> None:
-        from jaspertc.teaching.adapters import load_teacher
+        from jaspertc.teachers.adapters import load_teacher
         from jaspertc.teaching.targets import Targets
 
         recipe = read_recipe(path)

@@ -10,8 +10,8 @@ from typing import Any
 from jaspertc.errors import DataFileError
 from jaspertc.evaluation.library import mteb
 from jaspertc.evaluation.local_tasks import LocalTask, unknown
-from jaspertc.evaluation.rows import ID, LABEL, NUMBER, SUFFIXES, TEXT, Row, read_rows
 from jaspertc.evaluation.subsets import SEED
+from jaspertc.files.json_rows import ID, LABEL, NUMBER, SUFFIXES, TEXT, Row, read_rows
 
 SPLIT = "test"  # what mteb calls the scored rows, whatever the file calls them
 TRAIN = "train"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from jaspertc.errors import ConfigError, DataFileError, InputError
-from jaspertc.evaluation.rows import SUFFIXES
-from jaspertc.recipe_reader import Reader
+from jaspertc.files.json_rows import SUFFIXES
+from jaspertc.recipe.reader import Reader
 
 TABLE = "tasks.toml"
 SAMPLES = Path(__file__).parent.parent / "samples" / "evaluation"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from jaspertc.teaching.adapters import Teacher
+    from jaspertc.teachers.adapters import Teacher
 
 FloatArray = npt.NDArray[np.float32]
 Encode = Callable[["Teacher", Sequence[str], str], FloatArray]

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaspertc.corpus.aside import written_aside
 from jaspertc.evaluation import tables
 from jaspertc.evaluation.figures import heat_map, quality_latency
 from jaspertc.evaluation.store import Contents, Score, read_folder, read_table
 from jaspertc.evaluation.summary import Summary, distinct
-from jaspertc.pages.content import Report, Section, Table
+from jaspertc.files.aside import written_aside
+from jaspertc.reports.content import Report, Section, Table
 
 MAPS = 3
 
@@ -32,8 +32,8 @@ def write_report(
     Raises:
         DataFileError: there are no results, or a file is damaged or no table.
     """
-    from jaspertc.pages.html import to_html
-    from jaspertc.pages.markdown import to_markdown
+    from jaspertc.reports.html import to_html
+    from jaspertc.reports.markdown import to_markdown
 
     contents = read_folder(folder)
     report = build(contents, title, [read_table(path) for path in more], texts=texts)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaspertc.corpus.aside import written_aside
 from jaspertc.errors import DataFileError
+from jaspertc.files.aside import written_aside
 
 RESULTS, MEASURES, TABLES = "results", "measures", "tables"
 RUN, LATENCY, LATENCY_TEXTS = "run.json", "latency.json", "latency_texts.jsonl"

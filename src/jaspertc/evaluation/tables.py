@@ -6,7 +6,7 @@ from typing import Any
 from jaspertc.evaluation.benchmarks import published
 from jaspertc.evaluation.subsets import STRATA
 from jaspertc.evaluation.summary import GROUPS, MEAN, TYPE_MEAN, Summary
-from jaspertc.pages.content import Table
+from jaspertc.reports.content import Table
 
 NONE = "–"
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.teaching.files import ASIDE, CacheError, locked, sha256_of, written_aside
+from jaspertc.files.folders import ASIDE, CacheError, locked, sha256_of, written_aside
 from jaspertc.teaching.keys import BoolArray, DuplicateError, KeyArray, KeyIndex, RowArray, keys_of
 from jaspertc.teaching.manifest import (
     MANIFEST,

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe import Recipe, TeacherRecipe
-from jaspertc.teaching.adapters import Teacher, load_teacher
+from jaspertc.files.folders import CacheError
+from jaspertc.recipe.recipe import Recipe, TeacherRecipe
+from jaspertc.teachers.adapters import Teacher, load_teacher
+from jaspertc.teachers.endpoint import TeacherError
 from jaspertc.teaching.cache import CacheWriter
-from jaspertc.teaching.endpoint import TeacherError
-from jaspertc.teaching.files import CacheError
 from jaspertc.teaching.keys import BoolArray, keys_of
 from jaspertc.teaching.targets import check_widths
 from jaspertc.teaching.texts import RecipeTexts, Text

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.corpus.ids import content_id as content_id
-from jaspertc.corpus.ids import hash_of
 from jaspertc.errors import InputError
+from jaspertc.files.hashes import content_id as content_id
+from jaspertc.files.hashes import hash_of
 
 KeyArray = npt.NDArray[np.uint64]
 BoolArray = npt.NDArray[np.bool_]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaspertc.teaching.files import CacheError, sha256_of, written_aside
+from jaspertc.files.folders import CacheError, sha256_of, written_aside
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.teachers.targets import unit
+from jaspertc.teachers.fusion import unit
 
 FloatArray = npt.NDArray[np.float32]
 QUERIES_AT_ONCE = 256

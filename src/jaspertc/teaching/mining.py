@@ -15,11 +15,11 @@ from typing import IO
 
 import numpy as np
 
-from jaspertc.corpus.lines import SUFFIXES, json_line, lines_aside
 from jaspertc.corpus.read import read_objects
 from jaspertc.errors import ConfigError, DataFileError
-from jaspertc.recipe import Recipe
-from jaspertc.recipe_stages import Mining
+from jaspertc.files.lines import SUFFIXES, json_line, lines_aside
+from jaspertc.recipe.recipe import Recipe
+from jaspertc.recipe.stages import Mining
 from jaspertc.teaching.fill import check_roles, choose_teachers
 from jaspertc.teaching.ranking import (
     NOTHING,

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe import Recipe, TeacherRecipe
-from jaspertc.teachers.targets import fuse
-from jaspertc.teaching.adapters import Teacher
+from jaspertc.recipe.recipe import Recipe, TeacherRecipe
+from jaspertc.teachers.adapters import Teacher
+from jaspertc.teachers.fusion import fuse
 from jaspertc.teaching.cache import CacheWriter, VectorCache
 from jaspertc.teaching.fill import Job, check_roles, choose_teachers, load_teachers, open_writer
 from jaspertc.teaching.keys import content_id, keys_of

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe import Recipe, TeacherRecipe
-from jaspertc.teachers.targets import PCA, Fusion, Reducer, fuse
+from jaspertc.files.folders import CacheError
+from jaspertc.recipe.recipe import Recipe, TeacherRecipe
+from jaspertc.teachers.fusion import PCA, Fusion, Reducer, fuse
 from jaspertc.teaching.cache import VectorCache
-from jaspertc.teaching.files import CacheError
 from jaspertc.teaching.texts import RecipeTexts
 
 FloatArray = npt.NDArray[np.float32]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaspertc.files.folders import CacheError
 from jaspertc.teaching.cache import VectorCache
-from jaspertc.teaching.files import CacheError
 from jaspertc.teaching.manifest import damages, read_manifest
 from jaspertc.teaching.targets import require_all
 from jaspertc.teaching.texts import RecipeTexts

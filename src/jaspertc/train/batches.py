@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe_stages import StageConfig
+from jaspertc.recipe.stages import StageConfig
 from jaspertc.text.packing import IntArray
 from jaspertc.train.step import StepBatch
 from jaspertc.train.tokens import Tokens

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from jaspertc.corpus.aside import written_aside
 from jaspertc.errors import ConfigError, TrainingError
+from jaspertc.files.aside import written_aside
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe_stages import StageConfig
+from jaspertc.recipe.stages import StageConfig
 from jaspertc.schedules import warmup_cosine
 from jaspertc.train.saving import load_state, save_state, saved_states
 from jaspertc.train.sharding import shard, whole, whole_encoder

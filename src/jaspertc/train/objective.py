@@ -16,7 +16,7 @@ from jaspertc.losses import (
     similarity_loss,
     soft_distillation_loss,
 )
-from jaspertc.recipe_stages import Objective
+from jaspertc.recipe.stages import Objective
 
 
 def weighted_losses(

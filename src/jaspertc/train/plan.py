@@ -15,8 +15,8 @@ from jaspertc.errors import JasperError
 from jaspertc.model.compression import target_lengths
 from jaspertc.model.cost import text_flops
 from jaspertc.model.shapes import known_shape
-from jaspertc.recipe import Recipe
-from jaspertc.recipe_stages import StageConfig
+from jaspertc.recipe.recipe import Recipe
+from jaspertc.recipe.stages import StageConfig
 from jaspertc.text.packing import IntArray
 from jaspertc.train.run import training_sections
 

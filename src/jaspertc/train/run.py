@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from jaspertc.checkpoint import load_checkpoint, save_checkpoint
+from jaspertc.checkpoint.parts import scaled_head, turned_head
 from jaspertc.errors import ConfigError, TrainingError
-from jaspertc.graft.parts import scaled_head, turned_head
+from jaspertc.files.folders import locked
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe import Recipe
-from jaspertc.recipe_stages import StageConfig, Student, Training
-from jaspertc.teaching.files import locked
+from jaspertc.recipe.recipe import Recipe
+from jaspertc.recipe.stages import StageConfig, Student, Training
 from jaspertc.teaching.mining import read_mined
 from jaspertc.teaching.targets import Targets
 from jaspertc.teaching.texts import RecipeTexts, read_file

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jaspertc.engine.batcher import plan_batches
+from jaspertc.engine.batching import plan_batches
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe_stages import Objective
+from jaspertc.recipe.stages import Objective
 from jaspertc.text.packing import IntArray, pack
 from jaspertc.train.objective import weighted_losses
 from jaspertc.train.sharding import is_sharded

@@ -7,11 +7,11 @@ import torch
 
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.checkpoint.load import Checkpoint
+from jaspertc.checkpoint.parts import fit_head, with_compressor, with_head
+from jaspertc.checkpoint.surgery import graft
 from jaspertc.errors import ConfigError
-from jaspertc.graft import graft
-from jaspertc.graft.parts import fit_head, with_compressor, with_head
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe_stages import StageConfig, Student
+from jaspertc.recipe.stages import StageConfig, Student
 from jaspertc.train.batches import FloatArray
 from jaspertc.train.watching import Rows, encode_rows
 

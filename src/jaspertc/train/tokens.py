@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from jaspertc.errors import TrainingError
-from jaspertc.recipe import Recipe
-from jaspertc.recipe_stages import Student
+from jaspertc.recipe.recipe import Recipe
+from jaspertc.recipe.stages import Student
 from jaspertc.teaching.keys import place_of
 from jaspertc.teaching.texts import RecipeTexts
 from jaspertc.text.packing import IntArray

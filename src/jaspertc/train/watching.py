@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jaspertc.engine.batcher import plan_batches
+from jaspertc.engine.batching import plan_batches
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe import Recipe
-from jaspertc.teachers.targets import unit
+from jaspertc.recipe.recipe import Recipe
+from jaspertc.teachers.fusion import unit
 from jaspertc.teaching.measures import cosines, retrieval_scores, spearman
 from jaspertc.teaching.validation import PairSet, RetrievalSet, read_validation
 from jaspertc.text.packing import IntArray, pack

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from jaspertc.corpus.aside import written_aside
 from jaspertc.errors import DataFileError, MissingExtraError
+from jaspertc.files.aside import written_aside
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 ROW_SUFFIXES = (*SUFFIXES, ".parquet")

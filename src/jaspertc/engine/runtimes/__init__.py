@@ -9,8 +9,8 @@ import torch
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.engine.compiled_runtime import CompiledRuntime
 from jaspertc.engine.graphs_runtime import GraphsRuntime
-from jaspertc.engine.openvino_runtime import OpenVINORuntime
-from jaspertc.engine.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.openvino_runtime import OpenVINORuntime
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.model.int8 import dequantize
 from jaspertc.text.packing import pack

@@ -9,10 +9,10 @@ import torch
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint, save_checkpoint
+from jaspertc.checkpoint.surgery import graft, kept_layers
+from jaspertc.checkpoint.vocabulary import count_tokens, prune_tokenizer, tokens_to_keep
 from jaspertc.config import BackboneConfig, ModelConfig
 from jaspertc.errors import ConfigError, InputError
-from jaspertc.graft import count_tokens, graft, prune_tokenizer, tokens_to_keep
-from jaspertc.graft.surgery import kept_layers
 from jaspertc.model.encoder import Encoder
 from jaspertc.samples import load_samples
 from jaspertc.text.packing import pack

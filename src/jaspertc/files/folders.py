@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from jaspertc.corpus import aside
 from jaspertc.errors import JasperError
+from jaspertc.files import aside
 
 LOCK, ASIDE = "lock", aside.ASIDE
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.recipe import VLLMTeacher
-from jaspertc.teaching.endpoint import TeacherError
+from jaspertc.recipe.recipe import VLLMTeacher
+from jaspertc.teachers.endpoint import TeacherError
 
 FloatArray = npt.NDArray[np.float32]
 # What of ``engine`` a vector does not depend on.

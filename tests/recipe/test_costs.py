@@ -16,9 +16,9 @@ from jaspertc.cli import app
 from jaspertc.errors import InputError
 from jaspertc.model.cost import text_flops
 from jaspertc.model.shapes import known_shape
-from jaspertc.planning.devices import DEVICES, HERE_EMBEDDING
-from jaspertc.planning.plan import embedding_hours, plan_costs
-from jaspertc.recipe import read_recipe
+from jaspertc.recipe.costs import embedding_hours, plan_costs
+from jaspertc.recipe.devices import DEVICES, HERE_EMBEDDING
+from jaspertc.recipe.recipe import read_recipe
 from jaspertc.samples import load_samples
 from jaspertc.text.packing import pack
 from jaspertc.train.plan import measured_speed, weights_of

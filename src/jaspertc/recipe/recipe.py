@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe_reader import FOLDER_OR_NAME, Between, Reader
-from jaspertc.recipe_stages import Count, Mining, StageConfig, Student, Training, check_part
-from jaspertc.teachers.targets import Reducer, build_reducer
+from jaspertc.recipe.reader import FOLDER_OR_NAME, Between, Reader
+from jaspertc.recipe.stages import Count, Mining, StageConfig, Student, Training, check_part
+from jaspertc.teachers.fusion import Reducer, build_reducer
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -173,8 +173,10 @@ class TeacherRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class JaspertcTeacher(TeacherRecipe):
-    """A checkpoint that this package runs: Qwen3, BERT family, Jasper. ``batch_tokens`` is per batch; ``runtime``
-    as in ``Embedder.load``."""
+    """A checkpoint that this package runs: Qwen3, BERT family, Jasper.
+
+    ``batch_tokens`` is per batch; ``runtime`` as in ``Embedder.load``.
+    """
 
     model: Model
     max_length: Count | None = None

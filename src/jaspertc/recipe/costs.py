@@ -15,8 +15,8 @@ from jaspertc.errors import InputError, JasperError
 from jaspertc.model.compression import target_lengths
 from jaspertc.model.cost import text_flops
 from jaspertc.model.shapes import known_shape
-from jaspertc.planning.devices import HERE, HERE_EMBEDDING, HERE_TRAINING, Device, find_device
-from jaspertc.recipe import Recipe, TeacherRecipe
+from jaspertc.recipe.devices import HERE, HERE_EMBEDDING, HERE_TRAINING, Device, find_device
+from jaspertc.recipe.recipe import Recipe, TeacherRecipe
 from jaspertc.train import plan as training_plan
 from jaspertc.train.plan import measured_speed, typical_lengths, weights_of
 

@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError, MissingExtraError
-from jaspertc.recipe import (
+from jaspertc.recipe.recipe import (
     JaspertcTeacher,
     OpenAITeacher,
     SentenceTransformersTeacher,
     TeacherRecipe,
     USETeacher,
 )
-from jaspertc.teaching.endpoint import Endpoint, TeacherError
-from jaspertc.teaching.offline import VLLMAdapter
+from jaspertc.teachers.endpoint import Endpoint, TeacherError
+from jaspertc.teachers.offline import VLLMAdapter
 
 FloatArray = npt.NDArray[np.float32]
 PROBE = "A text to find out how wide the vectors are."
@@ -84,7 +84,7 @@ class JaspertcAdapter:
 
     def encode(self, texts: Sequence[str], prompt: str) -> FloatArray:
         """See ``Teacher``. That long texts are cut is said once."""
-        from jaspertc.engine.inputs import LongTextWarning
+        from jaspertc.engine.options import LongTextWarning
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if self._warned else "always", LongTextWarning)

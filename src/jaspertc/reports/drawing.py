@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jaspertc.errors import MissingExtraError
-from jaspertc.pages.content import Figure
+from jaspertc.reports.content import Figure
 
 INK = "#345678"  # stands for the page's own text colour until the SVG is finished
 COLOURS = ("#3a86c8", "#d9822b", "#3a9d6e", "#a06cd5", "#d1495b", "#8a8f3c", "#c063a0", "#5f8f99")

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError, JasperError
-from jaspertc.recipe import OpenAITeacher
+from jaspertc.recipe.recipe import OpenAITeacher
 
 RETRIED = {408, 409, 429}
 FIRST_WAIT, LONGEST_WAIT, LONGEST_ASKED_WAIT = 0.5, 30.0, 300.0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe import JaspertcTeacher, OpenAITeacher, USETeacher, read_recipe
+from jaspertc.recipe.recipe import JaspertcTeacher, OpenAITeacher, USETeacher, read_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from jaspertc.errors import ConfigError
 from jaspertc.losses import KL_DIRECTIONS
-from jaspertc.recipe_reader import FOLDER_OR_NAME, Between
+from jaspertc.recipe.reader import FOLDER_OR_NAME, Between
 from jaspertc.schedules import RATIO_SCHEDULES, RatioSampler, fixed_ratio, warmup_cosine
 
 Count = Annotated[int, Between(1)]

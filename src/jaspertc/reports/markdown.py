@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from jaspertc.pages.content import Report, Section, Table
+from jaspertc.reports.content import Report, Section, Table
 
 
 def to_markdown(report: Report, pictures: str) -> str:

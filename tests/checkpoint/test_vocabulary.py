@@ -7,8 +7,8 @@ import pytest
 from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from jaspertc.checkpoint.vocabulary import count_tokens, prune_tokenizer, tokens_to_keep
 from jaspertc.errors import InputError
-from jaspertc.graft import count_tokens, prune_tokenizer, tokens_to_keep
 from jaspertc.samples import load_samples
 from jaspertc.text.tokenizer import Tokenizer
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from jaspertc.checkpoint.parts import fit_head, scaled_head, turned_head, with_compressor, with_head
+from jaspertc.checkpoint.surgery import graft
 from jaspertc.config import CompressorConfig, HeadConfig
 from jaspertc.errors import InputError
-from jaspertc.graft import graft
-from jaspertc.graft.parts import fit_head, scaled_head, turned_head, with_compressor, with_head
 from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import pack
 

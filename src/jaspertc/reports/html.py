@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from html import escape
 
-from jaspertc.pages.content import Figure, Report, Section, Table
+from jaspertc.reports.content import Figure, Report, Section, Table
 
 NUMBER = re.compile(r"^[-+–−\d.,()  %]*$")
 

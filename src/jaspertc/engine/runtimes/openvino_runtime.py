@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jaspertc.engine.rows import Rows, plan_rows
-from jaspertc.engine.torch_runtime import OnTheWay, TorchRuntime, cpu_has_bfloat16
+from jaspertc.engine.runtimes.rows import Rows, plan_rows
+from jaspertc.engine.runtimes.torch_runtime import OnTheWay, TorchRuntime, cpu_has_bfloat16
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones.base import Backbone
@@ -43,7 +43,7 @@ class OpenVINOBackbone(Backbone):
         super().__init__(backbone.config)
         import openvino as ov
 
-        from jaspertc.engine.openvino_graph import build_graph
+        from jaspertc.engine.runtimes.openvino_graph import build_graph
 
         self._table = backbone.token_table
         self._before: nn.Module | None = getattr(backbone, "embeddings", None)

@@ -1,0 +1,1 @@
+"""Files: read row by row, written whole or not at all, locked, hashed."""

@@ -1,1 +1,0 @@
-"""What a recipe would cost on machines that are not there yet."""

@@ -1,0 +1,1 @@
+"""A run as data: texts, teachers, student and stages, and what they would cost."""
