@@ -26,17 +26,17 @@ setup: $(VENV)/.run
 setup-dev: $(VENV)/.dev
 
 lint: setup-dev
-	$(BIN)/ruff check src tests benchmarks experiments
-	$(BIN)/ruff format --check src tests benchmarks experiments
+	$(BIN)/ruff check src tests lab
+	$(BIN)/ruff format --check src tests lab
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: setup-dev
-	$(BIN)/ruff check --fix src tests benchmarks experiments
-	$(BIN)/ruff format src tests benchmarks experiments
+	$(BIN)/ruff check --fix src tests lab
+	$(BIN)/ruff format src tests lab
 
 bench: setup-dev
-	$(BIN)/python benchmarks/packed_vs_padded.py
+	$(BIN)/python -m lab.compare
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

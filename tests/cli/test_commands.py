@@ -69,7 +69,9 @@ def test_demo_shows_search_and_dial(monkeypatch: pytest.MonkeyPatch) -> None:
     right, asked = map(int, re.findall(r"first result right for (\d+) of (\d+)", result.output)[0])
     assert asked == len(chosen)
     assert right >= asked / 3
-    tokens = [int(row.replace(",", "")) for row in re.findall(r"│ +[\d.]+ │ +([\d,]+) │", result.output)]
+    tokens = [
+        int(row.replace(",", "")) for row in re.findall(r"(?m)^(?:[\d.]+) +([\d,]+) +[\d.]+ ", result.output)
+    ]
     assert len(tokens) == 6
     assert tokens == sorted(tokens, reverse=True)
 

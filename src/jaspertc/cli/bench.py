@@ -1,140 +1,218 @@
-"""``jaspertc bench``: speed of a model, side by side with other ways of computing it."""
+"""``jaspertc bench``: what each ratio costs and keeps with your model, on your texts and your machine."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.progress import bars, say
+from jaspertc.cli.loading import Runtime
+from jaspertc.cli.progress import progress, say
 
 if TYPE_CHECKING:
-    from jaspertc.bench.protocols import Unit
-    from jaspertc.bench.run import Benchmark
-    from jaspertc.bench.settings import Settings
+    import numpy.typing as npt
+
+    from jaspertc.engine.embedder import Embedder
+    from jaspertc.evaluation.dial import Setting
+    from jaspertc.reports.content import Table
+
+RATIOS = (1.0, 0.66, 0.5, 0.33, 0.2, 0.1)
+SINGLES = 25  # texts of a round that are embedded one a call
+SEED = 0
 
 
 def bench(
-    model: Annotated[
-        str | None, typer.Argument(help="mini, a checkpoint folder or a hub name. Default: mini.")
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the results; an interrupted run goes on in it.")
-    ] = Path("benchmark-results"),
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="table4 (fixed lengths), mix (lengths as they fall), query (one at a time), start (fresh "
-            "processes); several with commas. Default: all, of a modest size."
-        ),
-    ] = None,
-    contender: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="ours[-RUNTIME][-PRECISION], padded[-PRECISION], plain[-PRECISION], st-BACKEND; several "
-            "with commas. Default: ours, padded, plain."
-        ),
-    ] = None,
-    peer: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=FOLDER", help="Another model, run by sentence-transformers. Repeatable."),
-    ] = None,
-    shape: Annotated[
-        str | None, typer.Option(help="Random weights in place of MODEL: 600m, the released model's shape.")
-    ] = None,
-    layers: Annotated[int, typer.Option(min=0, help="Keep so many layers of --shape; 0 keeps all.")] = 0,
+    model: Annotated[str, typer.Argument(help="mini, a checkpoint folder or a hub name.")] = "mini",
     texts: Annotated[
-        int | None,
+        list[str] | None,
         typer.Option(
-            help="Texts of table4 (of each length) and mix. Default: 1600, or 32 without --protocol."
+            metavar="FILE",
+            help=".txt, .jsonl, .jsonl.gz, .parquet or a folder of .txt files; -: stdin. Repeatable. "
+            "Default: the sample passages.",
         ),
     ] = None,
-    lengths: Annotated[
-        str | None,
-        typer.Option(
-            help="Tokens of a text in table4. Default: 128,256,512,1024,2048, or 128,512,2048 without "
-            "--protocol."
-        ),
+    text_field: Annotated[str, typer.Option(help="JSON field or parquet column with the text.")] = "text",
+    count: Annotated[int, typer.Option(min=1, help="Texts at most, drawn with a fixed seed.")] = 200,
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(help="Compression ratio in (0, 1]; repeat for more. 1 is always measured."),
     ] = None,
-    ratios: Annotated[
-        str | None,
-        typer.Option(
-            help="Compression ratios. Default: 1,0.5,0.33,0.2,0.1, or 1,0.33,0.1 without --protocol."
-        ),
+    threshold: Annotated[
+        int | None, typer.Option(help="Texts up to this many tokens stay whole; default: the model's.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Texts in a batch.")] = 32,
-    median: Annotated[int, typer.Option(help="Median length in mix, in tokens.")] = 150,
-    rounds: Annotated[int, typer.Option(help="Timed rounds; one more warms up.")] = 3,
-    threads: Annotated[int | None, typer.Option(help="Of the CPU. Default: as PyTorch chooses.")] = None,
+    prompt_name: Annotated[str | None, typer.Option(help="One of the model's prompts.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds; one more warms up.")] = 5,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of the CPU. Default: as PyTorch chooses.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    runtime: Runtime = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for results.json and a picture (dial.svg, dial.png)."),
+    ] = None,
 ) -> None:
-    """Measure speed, latency, start and memory against other ways of computing the same vectors.
+    """Measure time, latency of single texts, tokens and agreement with ratio 1, at each compression ratio.
 
-    Contenders take turns on the same texts, round by round, in one process. Results are kept as they come in
-    OUTPUT/results.json; report.html, report.md and pictures are made of them. docs/benchmarks.md says what
-    each number means.
+    Ratios take turns on the same texts, round by round. docs/benchmarks.md says what each number means, and
+    how models are compared with others.
     """
     import torch
 
-    from jaspertc.bench import settings as known
-    from jaspertc.bench.outside import DISTURBING
-    from jaspertc.bench.report import write_report
-    from jaspertc.bench.run import Benchmark
-    from jaspertc.bench.summary import disturbance
+    from jaspertc.cli.tables import show
+    from jaspertc.engine.embedder import Embedder
+    from jaspertc.evaluation.dial import turn_dial
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = _texts(texts, text_field, count)
+    embedder = Embedder.load(model, device=device, dtype=dtype, runtime=runtime)
+    options = {"threshold": threshold, "prompt_name": prompt_name}
+    ratios = list(dict.fromkeys([1.0, *(ratio or _ratios(embedder))]))
+    tokens = _tokens(embedder, chosen, ratios, options)
+    with progress("measuring", rounds * len(ratios)) as advance:
+        settings = turn_dial(
+            lambda rows, at: _encode(embedder, rows, at, options),
+            chosen,
+            ratios,
+            rounds=rounds,
+            singles=chosen[:SINGLES],
+            advance=advance,
+        )
+    show(table(embedder, settings, tokens, rounds))
+    if output is not None:
+        _write(output, embedder, settings, tokens)
+
+
+def _ratios(embedder: "Embedder") -> Sequence[float]:
+    return RATIOS if embedder.checkpoint.encoder.compressor.can_compress else (1.0,)
+
+
+def _texts(paths: list[str] | None, text_field: str, count: int) -> list[str]:
+    import random
+
+    from jaspertc.corpus.read import kind_of, read_texts
     from jaspertc.errors import InputError
-    from jaspertc.reports.origin import command_line
+    from jaspertc.samples import load_samples
 
-    if model is not None and shape is not None:
-        raise InputError(f"MODEL ({model}) and --shape ({shape}) are given together; give one of them")
-    full = bool(protocol)
-    names = known.split(contender) if contender else known.DEFAULT_CONTENDERS
-    settings = known.Settings(
-        model="" if shape else model or "mini",
-        shape=shape or "",
-        layers=layers,
-        protocols=tuple(known.split(protocol)) if protocol else known.PROTOCOLS,
-        contenders=(*map(known.read_contender, names), *map(known.read_peer, peer or ())),
-        texts=texts if texts is not None else known.REPORT_TEXTS if full else known.QUICK_TEXTS,
-        lengths=known.numbers("--lengths", lengths, int)
-        if lengths
-        else (known.REPORT_LENGTHS if full else known.QUICK_LENGTHS),
-        ratios=known.numbers("--ratios", ratios, float)
-        if ratios
-        else (known.REPORT_RATIOS if full else known.QUICK_RATIOS),
-        batch=batch,
-        median=median,
-        rounds=rounds,
-        threads=threads if threads is not None else torch.get_num_threads(),
-        device=device,
+    if not paths:
+        texts = [row["text"] for row in load_samples("passages")]
+    else:
+        for path in paths:
+            kind_of(path)  # a wrong one is found before any is read
+        texts = [row.text for path in paths for row in read_texts(path, text_field)]
+    if not texts:
+        raise InputError(f"{', '.join(paths or [])} holds no texts; give a file with some")
+    return random.Random(SEED).sample(texts, min(count, len(texts)))
+
+
+def _encode(
+    embedder: "Embedder", texts: Sequence[str], ratio: float, options: dict[str, Any]
+) -> "npt.NDArray[Any]":
+    import warnings
+
+    from jaspertc.engine.options import LongTextWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LongTextWarning)  # the table's note says it
+        return embedder.encode(texts, ratio=ratio, **options)
+
+
+def _tokens(
+    embedder: "Embedder", texts: Sequence[str], ratios: Sequence[float], options: dict[str, Any]
+) -> dict[str, Any]:
+    """What the texts have, and what the layers see of them at each ratio."""
+    import numpy as np
+
+    prompt = embedder.prompt_text(None, options["prompt_name"])
+    rows = embedder.tokenize(texts, prompt=prompt, max_length=embedder.max_length)
+    lengths = np.array([len(row) for row in rows])
+    seen = {
+        ratio: int(embedder.target_lengths(lengths, ratio=ratio, threshold=options["threshold"]).sum())
+        for ratio in ratios
+    }
+    over = int((lengths > embedder.config.backbone.max_positions).sum())
+    return {"read": int(lengths.sum()), "median": int(np.median(lengths)), "seen": seen, "over": over}
+
+
+def table(
+    embedder: "Embedder", settings: "Sequence[Setting]", tokens: dict[str, Any], rounds: int
+) -> "Table":
+    """A row for each ratio."""
+    from jaspertc.reports.content import Table
+    from jaspertc.reports.numbers import number, spread
+
+    texts, whole = len(settings[0].vectors), settings[0]
+    rows = [
+        [
+            f"{setting.ratio:g}",
+            f"{tokens['seen'][setting.ratio]:,}",
+            spread(setting.ms),
+            number(1000 / setting.ms.median),
+            f"{tokens['read'] / texts * 1000 / setting.ms.median:,.0f}",
+            f"{whole.ms.median / setting.ms.median:.2f}×",
+            number(setting.percentile(0.5)),
+            number(setting.percentile(0.95)),
+            f"{setting.cosines(whole).mean():.4f}",
+            f"{setting.cosines(whole).min():.4f}",
+        ]
+        for setting in settings
+    ]
+    columns = ["ratio", "tokens computed", "ms per text", "texts/s", "tokens/s", "speed-up"]
+    columns += ["p50 ms", "p95 ms", "cosine", "lowest"]
+    positions = embedder.config.backbone.max_positions
+    note = (
+        f"Medians of {rounds} interleaved rounds (lowest to highest); p50 and p95: one text a call; cosine "
+        "to ratio 1: mean and lowest."
     )
-    benchmark = Benchmark(settings, output, command=command_line())
-    _run(benchmark, settings)
-    for name, why in benchmark.results.content["skipped"].items():
-        say(f"left out: {name}: {why}")
-    others = disturbance(benchmark.results.content)
-    if others is not None and others.median > DISTURBING:
-        share = f"{others.median:.0%}"
-        say(f"other processes used {share} of this machine meanwhile; measure again when it is quiet")
-    for path in write_report(output):
-        typer.echo(path)
+    if tokens["over"]:
+        note += f" {tokens['over']} texts exceed {positions} positions and are compressed even at ratio 1."
+    title = (
+        f"{Path(embedder.checkpoint.name).name}, {texts} texts of {tokens['read']:,} tokens "
+        f"(median {tokens['median']:,}), {embedder.runtime.name} {embedder.runtime.precision}"
+    )
+    return Table(title=title, columns=columns, rows=rows, note=note)
 
 
-def _run(benchmark: "Benchmark", settings: "Settings") -> None:
-    left = benchmark.left
-    parts = len(benchmark.units)
-    say(f"{parts} parts, {settings.rounds} rounds and one to warm up: {left} measurements left")
-    if not left:
-        return
-    with bars(note=True) as bar:
-        task = bar.add_task("loading", total=left, note="")
+def _write(folder: Path, embedder: "Embedder", settings: "Sequence[Setting]", tokens: dict[str, Any]) -> None:
+    import json
+    from datetime import UTC, datetime
 
-        def loading(name: str) -> None:
-            bar.update(task, note=name)
+    from jaspertc.errors import MissingExtraError
+    from jaspertc.evaluation.dial import picture
+    from jaspertc.files.aside import written_aside
+    from jaspertc.reports.origin import command_line, machine, versions
 
-        def tell(unit: "Unit", label: str) -> None:
-            bar.update(task, advance=1, description=unit.key, note=label)
-
-        try:
-            benchmark.run(loading=loading, tell=tell)
-        except KeyboardInterrupt:
-            say("finished rounds are kept; the same command goes on with the next one")
-            raise
+    facts = {
+        "command": command_line(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions("jaspertc", "torch", "numpy", "openvino"),
+        "model": {"name": Path(embedder.checkpoint.name).name, "fingerprint": embedder.fingerprint},
+        "runtime": {"name": embedder.runtime.name, "precision": embedder.runtime.precision},
+        "texts": len(settings[0].vectors),
+        "tokens": tokens["read"],
+        "ratios": [
+            {
+                "ratio": setting.ratio,
+                "tokens computed": tokens["seen"][setting.ratio],
+                "seconds": setting.seconds,
+                "seconds of single texts": setting.singles,
+                "mean cosine": float(setting.cosines(settings[0]).mean()),
+                "lowest cosine": float(setting.cosines(settings[0]).min()),
+            }
+            for setting in settings
+        ],
+    }
+    contents = {"results.json": json.dumps(facts, ensure_ascii=False, indent=1).encode()}
+    try:
+        drawn = picture(settings, settings[0])
+        contents |= {"dial.svg": drawn.svg.encode(), "dial.png": drawn.png}
+    except MissingExtraError as error:
+        say(f"no picture: {error}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        with written_aside(folder / name) as file:
+            file.write(content)
+        typer.echo(folder / name)

@@ -46,27 +46,25 @@ def show_search(
     console: "Console", embedder: "Embedder", passages: list[dict[str, Any]], questions: list[dict[str, Any]]
 ) -> None:
     """Print the best passage in the other language for some questions, and how often it is right."""
-    from rich.table import Table
+    from jaspertc.cli.tables import show
+    from jaspertc.reports.content import Table
 
     vectors = embedder.encode_document([passage["text"] for passage in passages])
     crossing = _crossing(passages, questions)
     best = _best_in_other_language(embedder, passages, crossing, vectors)
-    table = Table(title="questions answered in the other language (best of 48 passages)", show_lines=True)
-    table.add_column("question", ratio=2, overflow="fold")
-    table.add_column("passage found", ratio=3, overflow="fold")
-    table.add_column("cosine", justify="right")
-    table.add_column("right")
     by_id = {passage["id"]: passage for passage in passages}
     step = max(1, len(crossing) // SHOWN)
-    for question, (found, score) in list(zip(crossing, best))[::step][:SHOWN]:
-        excerpt = by_id[found]["text"].replace("\n", " ")
-        table.add_row(
+    rows = [
+        [
             question["question"],
-            excerpt if len(excerpt) <= 110 else excerpt[:110] + "…",
+            _excerpt(by_id[found]["text"]),
             f"{score:.3f}",
             "yes" if found == question["passage"] else "no",
-        )
-    console.print(table)
+        ]
+        for question, (found, score) in list(zip(crossing, best))[::step][:SHOWN]
+    ]
+    title = f"questions answered in the other language (best of {len(passages)} passages)"
+    show(Table(title=title, columns=["question", "passage found", "cosine", "right"], rows=rows))
     right = sum(found == question["passage"] for question, (found, _) in zip(crossing, best))
     console.print(f"first result right for {right} of {len(crossing)} questions across languages\n")
 
@@ -75,11 +73,11 @@ def show_dial(
     console: "Console", embedder: "Embedder", passages: list[dict[str, Any]], questions: list[dict[str, Any]]
 ) -> None:
     """Print compressed tokens, time, agreement with ratio 1 and search quality for several ratios."""
-    import statistics
-    import time
-
     import numpy as np
-    from rich.table import Table
+
+    from jaspertc.cli.tables import show
+    from jaspertc.evaluation.dial import turn_dial
+    from jaspertc.reports.content import Table
 
     lengths = np.array([len(row) for row in embedder.tokenize([passage["text"] for passage in passages])])
     long = [passage for passage, length in zip(passages, lengths) if length > embedder.default_threshold]
@@ -90,46 +88,36 @@ def show_dial(
     tokens = np.array([len(row) for row in embedder.tokenize(texts, prompt=prefix)])
     ratios = RATIOS if embedder.checkpoint.encoder.compressor.can_compress else (1.0,)
 
-    seconds: dict[float, list[float]] = {ratio: [] for ratio in ratios}
-    vectors = {}
-    embedder.encode_document(texts, ratio=ratios[-1])  # warm-up
-    for _ in range(ROUNDS):
-        for ratio in ratios:
-            started = time.perf_counter()
-            vectors[ratio] = embedder.encode_document(texts, ratio=ratio)
-            seconds[ratio].append(time.perf_counter() - started)
-    table = Table(
-        title=f"the dial, on the {len(texts)} samples above the threshold ({tokens.sum():,} tokens)"
+    settings = turn_dial(
+        lambda rows, ratio: embedder.encode_document(rows, ratio=ratio), texts, ratios, rounds=ROUNDS
     )
-    for heading in (
-        "ratio",
-        "compressed tokens",
-        "ms per text",
-        "speed-up",
-        "cosine to ratio 1",
-        "found first",
-    ):
-        table.add_column(heading, justify="right")
-    slowest = statistics.median(seconds[ratios[0]])
-    for ratio in ratios:
-        middle = statistics.median(seconds[ratio])
-        best = _best_in_other_language(embedder, long, asked, vectors[ratio])
+    whole, rows = settings[0], []
+    for setting in settings:
+        best = _best_in_other_language(embedder, long, asked, setting.vectors)
         right = sum(found == question["passage"] for question, (found, _) in zip(asked, best))
-        agreement = (vectors[ratio] * vectors[ratios[0]]).sum(1).mean()
-        table.add_row(
-            f"{ratio:g}",
-            f"{embedder.target_lengths(tokens, ratio=ratio).sum():,}",
-            f"{1000 * middle / len(texts):.1f}",
-            f"{slowest / middle:.2f} x",
-            f"{agreement:.4f}",
-            f"{right} of {len(asked)}",
+        rows.append(
+            [
+                f"{setting.ratio:g}",
+                f"{embedder.target_lengths(tokens, ratio=setting.ratio).sum():,}",
+                f"{setting.ms.median:.1f}",
+                f"{whole.ms.median / setting.ms.median:.2f}×",
+                f"{setting.cosines(whole).mean():.4f}",
+                f"{right} of {len(asked)}",
+            ]
         )
-    console.print(table)
+    title = f"the dial, on the {len(texts)} samples above the threshold ({tokens.sum():,} tokens)"
+    columns = ["ratio", "compressed tokens", "ms per text", "speed-up", "cosine to ratio 1", "found first"]
+    show(Table(title=title, columns=columns, rows=rows))
     positions = embedder.config.backbone.max_positions
     console.print(
         f"medians of {ROUNDS} interleaved rounds; 'found first' asks across languages; "
         f"{(tokens > positions).sum()} texts exceed {positions} positions and are compressed even at ratio 1"
     )
+
+
+def _excerpt(text: str) -> str:
+    text = text.replace("\n", " ")
+    return text if len(text) <= 110 else text[:110] + "…"
 
 
 def _crossing(passages: list[dict[str, Any]], questions: list[dict[str, Any]]) -> list[dict[str, Any]]:

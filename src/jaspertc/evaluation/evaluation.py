@@ -1,10 +1,8 @@
 """Runs contenders over tasks; what is finished is never computed again."""
 
-import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from jaspertc.evaluation.contenders import Contender, Swept
 from jaspertc.evaluation.encoder import Encoder, model_meta
 from jaspertc.evaluation.library import mteb
 from jaspertc.evaluation.store import RUN, Store, main_score, write_json
-from jaspertc.reports.origin import machine
+from jaspertc.reports.origin import machine, versions
 
 HEAT_MAP_PAIRS = 24
 
@@ -224,14 +222,13 @@ class Evaluation:
         return {"texts": sides, "cosines": [[round(value, 4) for value in row] for row in cosines]}
 
     def _facts(self) -> dict[str, Any]:
-        packages = ("jaspertc", "mteb", "torch", "numpy", "scikit-learn")
         return {
             "command": self.command,
             "model": self.contenders[0].name,
             "tasks": [task.metadata.name for task in self.tasks],
             "limit": self.limit,
             "machine": machine(),
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+            "versions": versions("jaspertc", "mteb", "torch", "numpy", "scikit-learn"),
         }
 
 

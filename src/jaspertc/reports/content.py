@@ -1,6 +1,10 @@
 """What a page of results is made of."""
 
+import re
 from dataclasses import dataclass, field
+
+# Signs, digits, spreads in brackets, shares, factors, and letters for thousands, millions ...
+NUMBER = re.compile(r"^(?:\d[%kMGTPex×]|[-+–−\d.,()\s%/])*$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +16,10 @@ class Table:
     rows: list[list[str]]
     note: str = ""
     command: str = ""
+
+    def is_figures(self, place: int) -> bool:
+        """Whether a column has numbers only: they stand to the right and are never cut or folded."""
+        return all(NUMBER.match(row[place]) for row in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,6 @@ from html import escape
 
 from jaspertc.reports.content import Figure, Report, Section, Table
 
-NUMBER = re.compile(r"^[-+–−\d.,()  %]*$")
-
 STYLE = """
 :root { color-scheme: light dark; --ground: #fcfcfb; --ink: #1d2327; --soft: #5c666d; --line: #d9dee1;
   --panel: #ffffff; --code: #f0f2f3; }
@@ -114,7 +112,7 @@ def _figure(figure: Figure, *, titled: bool) -> str:
 
 
 def _table(table: Table) -> Iterator[str]:
-    numeric = [all(NUMBER.match(row[place]) for row in table.rows) for place in range(len(table.columns))]
+    numeric = [table.is_figures(place) for place in range(len(table.columns))]
     kinds = [' class="number"' if number and place else "" for place, number in enumerate(numeric)]
     yield '<div class="scroll"><table><thead><tr>'
     yield "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, table.columns))

@@ -4,6 +4,8 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
@@ -21,7 +23,16 @@ def machine() -> str:
     return f"{name}, {threads} thread{'s' * (threads > 1)}, {platform.system()}"
 
 
-def command_line(arguments: Sequence[str] | None = None) -> str:
+def versions(*packages: str) -> dict[str, str]:
+    """Of Python, and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def command_line(arguments: Sequence[str] | None = None, *, program: str = "jaspertc") -> str:
     """The command being run, without the folders of this machine: of absolute paths the last part is kept."""
     found = []
     for item in sys.argv[1:] if arguments is None else arguments:
@@ -31,4 +42,4 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
         elif os.path.isabs(item):
             item = Path(item).name
         found.append(f'"{item}"' if " " in item else item)
-    return " ".join(["jaspertc", *found])
+    return " ".join([program, *found])

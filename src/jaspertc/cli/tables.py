@@ -1,0 +1,82 @@
+"""The one way commands print a table: as wide as the terminal, and no figure is ever cut.
+
+Columns of figures keep their width, long texts are folded at words, headings wrap. What still does not fit is
+printed as several tables below each other, each with the first column. Where there is no terminal, lines are
+as long as the table needs, unless ``COLUMNS`` says otherwise.
+"""
+
+import os
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table as Drawn
+from rich.text import Text
+
+from jaspertc.reports.content import Table
+
+WHOLE = 16  # cells up to this many characters are never folded
+GAP = 2  # between columns
+
+
+def show(table: Table) -> None:
+    """Print a table on standard output."""
+    console = Console(highlight=False)
+    width = console.width
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        width = max(width, sum(_natural(table, place) + GAP for place in range(len(table.columns))))
+        console = Console(highlight=False, width=width)
+    for begin, places in enumerate(blocks(table, width)):
+        title = Text(table.title) if table.title and not begin else None
+        drawn = Drawn(
+            title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
+        )
+        drawn.pad_edge = False
+        for place, wide in zip(places, _widths(table, places, width)):
+            figures = place > 0 and table.is_figures(place)
+            heading = Text(table.columns[place])
+            drawn.add_column(heading, justify="right" if figures else "left", overflow="fold", width=wide)
+        for row in table.rows:
+            drawn.add_row(*(Text(row[place]) for place in places))
+        console.print(drawn)
+        console.print()
+    if table.note:
+        console.print(Text(table.note), width=min(width, 100))
+
+
+def blocks(table: Table, width: int) -> list[list[int]]:
+    """The columns of each of the tables below each other that a width takes; all have the first column."""
+    first = _least(table, 0) + 1  # rich pads the last column too
+    found, room = [[0]], width - first
+    for place in range(1, len(table.columns)):
+        needed = GAP + _least(table, place)
+        if needed > room and len(found[-1]) > 1:
+            found.append([0])
+            room = width - first
+        found[-1].append(place)
+        room -= needed
+    return found
+
+
+def _widths(table: Table, places: list[int], width: int) -> list[int]:
+    """What each needs, and of the rest what it could use, in equal shares."""
+    widths = [_least(table, place) for place in places]
+    spare = width - sum(widths) - GAP * len(places) + 1
+    wishes = [_natural(table, place) - least for place, least in zip(places, widths)]
+    order = sorted(range(len(places)), key=lambda item: wishes[item])
+    for left, item in zip(range(len(places), 0, -1), order):
+        more = max(0, min(wishes[item], spare // left))
+        widths[item] += more
+        spare -= more
+    return widths
+
+
+def _least(table: Table, place: int) -> int:
+    """Characters that a column must have."""
+    most = None if table.is_figures(place) else WHOLE
+    cells = [min(cell_len(row[place]), most or cell_len(row[place])) for row in table.rows]
+    return max([1, *cells, *(min(WHOLE, cell_len(word)) for word in table.columns[place].split())])
+
+
+def _natural(table: Table, place: int) -> int:
+    return max(1, *(cell_len(text) for text in (table.columns[place], *(row[place] for row in table.rows))))
