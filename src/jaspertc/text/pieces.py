@@ -1,0 +1,91 @@
+"""Where a long text is cut: at ends of paragraphs and sentences, into pieces of nearly equal length.
+
+Shape legend: T tokens of one text.
+"""
+
+import re
+import unicodedata
+
+import numpy as np
+
+from jaspertc.text.packing import IntArray
+
+# How far from equal lengths a cut may lie to be a better one, as a share of a piece.
+SLACK = 0.25
+FILLED = 0.9  # of a piece's room, on average: with none to spare, no cut could be chosen
+# What a cut costs by what it follows, in shares of a piece that it may lie off instead.
+PARAGRAPH, SENTENCE, CLAUSE, SPACE, CHARACTER, INSIDE = 0.0, 0.05, 0.15, 0.25, 1.0, 2.0
+
+_PARAGRAPH = re.compile(r"\n\s*\n\s*")
+_SENTENCE = re.compile(r"[.!?]+[\"'”’)\]]*\s+|[。！？!?…]+[”’」』）)]*\s*|\s*\n\s*")
+_CLAUSE = re.compile(r"[,;:]\s+|[，；：、]\s*")
+_SPACE = re.compile(r"\s+")
+_RULES = ((_SPACE, SPACE), (_CLAUSE, CLAUSE), (_SENTENCE, SENTENCE), (_PARAGRAPH, PARAGRAPH))
+
+
+def piece_starts(text: str, spans: IntArray, room: int) -> IntArray:
+    """The tokens at which the pieces of a text begin.
+
+    As few pieces as hold the text when filled to nine tenths of ``room`` tokens, which none exceeds. Cuts lie where lengths are equal, or up to
+    a quarter of a piece beside that where a paragraph, sentence, clause or word ends there; a character and
+    its combining marks stay together where any cut within reach allows it.
+
+    Args:
+        text: the text that was tokenised.
+        spans: each token's characters, first and end, shape (T, 2); T >= 1.
+        room: tokens a piece may have, >= 1.
+
+    Returns:
+        Shape (pieces,), ascending, the first one 0.
+
+    >>> text = "One two. Three four."
+    >>> spans = np.array([(0, 3), (4, 7), (7, 8), (9, 14), (15, 19), (19, 20)])
+    >>> piece_starts(text, spans, 4).tolist()
+    [0, 3]
+    """
+    total = len(spans)
+    count = 1 if total <= room else -(-total // max(1, int(FILLED * room)))
+    starts = [0]
+    reach = max(1, int(SLACK * total / count))
+    for number in range(1, count):
+        goal = round(number * total / count)
+        left = max(goal - reach, starts[-1] + 1, total - (count - number) * room)
+        right = min(goal + reach, starts[-1] + room, total - (count - number))
+        places = np.arange(left, right + 1)
+        costs = _costs(text, spans, left, right + 1) + np.abs(places - goal) * (count / total)
+        starts.append(int(places[np.argmin(costs)]))
+    return np.array(starts, dtype=np.int64)
+
+
+def _costs(text: str, spans: IntArray, left: int, right: int) -> "np.ndarray":
+    """What cutting before each of the tokens ``left`` ... ``right - 1`` costs, by what ends there."""
+    before, after = spans[left - 1 : right - 1, 1], spans[left:right, 0]
+    begin, end = int(before[0]), int(after[-1])
+    within = text[max(0, begin - 8) : end]  # closing marks may lie a few characters back
+    shift = end - len(within)
+    costs = np.full(end - shift + 1, CHARACTER)
+    for rule, cost in _RULES:
+        for match in rule.finditer(within):
+            costs[match.end()] = cost
+    for offset in np.unique(after):
+        if offset < len(text) and unicodedata.combining(text[int(offset)]):
+            costs[int(offset) - shift] = INSIDE
+    return np.where(after < before, INSIDE, costs[np.maximum(after, begin) - shift])
+
+
+def shared_targets(lengths: IntArray, target: int) -> IntArray:
+    """The compressed tokens of a text, divided among its pieces in proportion to their lengths.
+
+    Args:
+        lengths: tokens of each piece, each >= 1, shape (pieces,).
+        target: compressed tokens of the whole text, at most the sum of ``lengths``.
+
+    Returns:
+        Shape (pieces,), each in [1, length]; their sum is ``target``, or the number of pieces if that is more.
+
+    >>> shared_targets(np.array([400, 400, 200]), 101).tolist()
+    [40, 40, 21]
+    """
+    ends = np.cumsum(lengths)
+    edges = ends * target // ends[-1]
+    return np.maximum(1, np.diff(edges, prepend=0))
