@@ -26,9 +26,9 @@ _RULES = ((_SPACE, SPACE), (_CLAUSE, CLAUSE), (_SENTENCE, SENTENCE), (_PARAGRAPH
 def piece_starts(text: str, spans: IntArray, room: int) -> IntArray:
     """The tokens at which the pieces of a text begin.
 
-    As few pieces as hold the text when filled to nine tenths of ``room`` tokens, which none exceeds. Cuts lie where lengths are equal, or up to
-    a quarter of a piece beside that where a paragraph, sentence, clause or word ends there; a character and
-    its combining marks stay together where any cut within reach allows it.
+    As few pieces as hold the text when filled to nine tenths of ``room`` tokens, which none exceeds. Cuts
+    lie where lengths are equal, or up to a quarter of a piece beside that where a paragraph, sentence, clause
+    or word ends there; a character and its combining marks stay together where a cut within reach allows it.
 
     Args:
         text: the text that was tokenised.
@@ -74,7 +74,7 @@ def _costs(text: str, spans: IntArray, left: int, right: int) -> "np.ndarray":
 
 
 def shared_targets(lengths: IntArray, target: int) -> IntArray:
-    """The compressed tokens of a text, divided among its pieces in proportion to their lengths.
+    """A text's compressed tokens, divided among its pieces in proportion to their lengths.
 
     Args:
         lengths: tokens of each piece, each >= 1, shape (pieces,).
@@ -88,4 +88,5 @@ def shared_targets(lengths: IntArray, target: int) -> IntArray:
     """
     ends = np.cumsum(lengths)
     edges = ends * target // ends[-1]
-    return np.maximum(1, np.diff(edges, prepend=0))
+    shares: IntArray = np.maximum(1, np.diff(edges, prepend=0))
+    return shares
