@@ -81,7 +81,8 @@ def shared_targets(lengths: IntArray, target: int) -> IntArray:
         target: compressed tokens of the whole text, at most the sum of ``lengths``.
 
     Returns:
-        Shape (pieces,), each in [1, length]; their sum is ``target``, or the number of pieces if that is more.
+        Shape (pieces,), each in [1, length]. They add up to ``target``; each piece that would get none gets
+        one on top of it.
 
     >>> shared_targets(np.array([400, 400, 200]), 101).tolist()
     [40, 40, 21]
