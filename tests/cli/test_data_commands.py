@@ -40,9 +40,9 @@ def test_clean(tmp_path, source):
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["id"] for row in rows] == [0, 2, 4]
     assert rows[1]["text"] == "<b> Rivers carry silt to the delta & build new land."
-    assert re.search(r"read +│ +5 │ 100\.00%", result.stdout)
-    assert re.search(r"too short +│ +1 │ +20\.00%", result.stdout)
-    assert re.search(r"exact duplicate +│ +1 │", result.stdout)
+    assert re.search(r"read +5 +100\.00%", result.stdout)
+    assert re.search(r"too short +1 +20\.00%", result.stdout)
+    assert re.search(r"exact duplicate +1 ", result.stdout)
     assert "near duplicate" not in result.stdout
     assert "3 of 5 texts in" in result.stderr
     assert len(dropped.read_text().splitlines()) == 2
@@ -54,7 +54,7 @@ def test_clean(tmp_path, source):
     result = run("clean", source, "--output", out, *again)
     assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == [2, 3, 4]
     assert "1 texts to keep out" in result.stderr
-    assert re.search(r"overlaps an excluded text +│ +2 │", result.stdout)
+    assert re.search(r"overlaps an excluded text +2 ", result.stdout)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_lengths(tmp_path, source):
     result = run("lengths", source, other, "--threshold", 20, "--ratio", 0.5)
     cells = {
         row[0].strip(): [cell.strip() for cell in row[1:]]
-        for row in (line.strip("│┃ \n").split("│") for line in result.stdout.splitlines())
+        for row in (re.split("  +", line.strip()) for line in result.stdout.splitlines())
         if len(row) == 4
     }
     embedder = Embedder.load("mini")

@@ -2,14 +2,24 @@
 
 import contextlib
 import io
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from typer.testing import CliRunner
 
-from jaspertc.cli.tables import show
+from jaspertc.cli import app, distil, teach
+from jaspertc.cli import search as cli_search
+from jaspertc.cli.tables import WHOLE, show
 from jaspertc.reports.content import Table
+from jaspertc.samples import load_samples
+from jaspertc.search.index import Hit
+from jaspertc.teaching.scoring import ScoreRow
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 FIGURES = ["1", "2.84e+04", "1,234,567", "50.6 (43.9–57.2)", "0.9866", "12.5 %", "1.19×", "63.4k", ""]
 WORDS = [
@@ -43,15 +53,85 @@ def test_all_figures_are_whole_and_no_line_is_too_long(width, data):
     headings = [data.draw(st.sampled_from(("ratio", "tokens computed", "GiB a GPU", ""))) for _ in kinds]
     table = Table(title="a title", columns=headings, rows=rows, note="a note")
     with pytest.MonkeyPatch.context() as patch:
-        lines = captured(table, width, patch)
-    if width is not None:
-        assert max(map(cell_len, lines)) <= width
+        check(table, width, patch)
+
+
+def check(table, width, patch):
+    """Print a table and demand that figures and short words are whole, and lines not too long."""
+    lines = captured(table, width, patch)
     text = "\n".join(lines)
-    assert "…" not in text
-    for place in range(columns):
-        if table.is_figures(place):
-            for row in rows:
-                assert row[place] in text
+    if width is not None:
+        assert max(map(cell_len, lines)) <= width, text
+    assert text.count("…") == sum(cell.count("…") for row in table.rows for cell in row)
+    for place, heading in enumerate(table.columns):
+        cells = [row[place] for row in table.rows]
+        whole = cells if table.is_figures(place) else [word for cell in cells for word in cell.split()]
+        for item in [*whole, *heading.split()]:
+            assert item in text or (cell_len(item) > WHOLE and not table.is_figures(place)), (item, text)
     if width is None:  # a row is a line
-        for row in rows:
+        for row in table.rows:
             assert any(all(cell in line for cell in row) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A table of each command."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+
+        def collect(table, console=None):
+            found[f"{name} {len(found)}"] = table
+
+        patch.setattr("jaspertc.cli.tables.show", collect)
+        patch.setattr("jaspertc.train.plan.measured_speed", lambda: 5e11)
+        patch.setattr("jaspertc.cli.demo.ROUNDS", 1)
+        passages = [row for row in load_samples("passages") if 300 < len(row["text"]) < 900][:6]
+        ids = {row["id"] for row in passages}
+        questions = [row for row in load_samples("questions") if row["passage"] in ids]
+        patch.setattr(
+            "jaspertc.samples.load_samples", {"passages": passages, "questions": questions}.__getitem__
+        )
+        texts = tmp_path_factory.mktemp("texts") / "a rather long name of a file of texts.txt"
+        texts.write_text("\n".join(row["text"].replace("\n", " ") for row in passages))
+        for name, *arguments in (
+            ("plan", RECIPES / "paper-600m.toml", "--gpus", 4, "--kind", "a100", "--hourly-cost", 8),
+            ("distil", "--dry-run", RECIPES / "paper-600m.toml"),
+            ("lengths", texts, texts, texts),
+            ("clean", texts, "--output", texts.with_name("clean.jsonl")),
+            ("inspect", passages[0]["text"]),
+            ("bench", "--count", 2, "--rounds", 1),
+            ("demo",),
+        ):
+            CliRunner().invoke(app, [name, *map(str, arguments)])
+        name = "search"
+        hits = [Hit(id="notes.txt:1234", text="a text " * 40, score=0.98765, metadata={})]
+        cli_search._print_table(hits)
+        name = "teach --score"
+        scores = dict.fromkeys([f"task {place} nDCG@10" for place in range(8)], 0.9876)
+        teach._print_scores([ScoreRow(name="qwen3-embedding-8b", dims=4096, scores=scores)])
+        name = "distil"
+        stages = {"contrastive": {"0.33": scores, "1": scores}}
+        distil._print_table(SimpleNamespace(table=lambda: stages))
+    return found
+
+
+def test_every_command_has_its_tables(tables):
+    commands = {name.rpartition(" ")[0] for name in tables}
+    assert commands == {
+        "plan",
+        "distil",
+        "lengths",
+        "clean",
+        "inspect",
+        "bench",
+        "demo",
+        "search",
+        "teach --score",
+    }
+    assert len(tables) == 11
+
+
+@pytest.mark.parametrize("width", [60, 80, 200, None])
+def test_no_command_cuts_a_figure(tables, width, monkeypatch):
+    for table in tables.values():
+        check(table, width, monkeypatch)

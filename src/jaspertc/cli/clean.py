@@ -108,15 +108,13 @@ def clean(
 
 
 def _print_counts(counts: "Counts") -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from jaspertc.cli.tables import show
+    from jaspertc.reports.content import Table
 
-    table = Table()
-    table.add_column("texts")
-    table.add_column("number", justify="right")
-    table.add_column("share", justify="right")
-    rows = {"read": counts.read, **counts.dropped, "kept": counts.kept, "kept, changed": counts.changed}
-    for name, number in rows.items():
-        if number or name in ("read", "kept"):
-            table.add_row(name, f"{number:,}", f"{number / max(counts.read, 1):.2%}")
-    Console().print(table)
+    numbers = {"read": counts.read, **counts.dropped, "kept": counts.kept, "kept, changed": counts.changed}
+    rows = [
+        [name, f"{number:,}", f"{number / max(counts.read, 1):.2%}"]
+        for name, number in numbers.items()
+        if number or name in ("read", "kept")
+    ]
+    show(Table(title="", columns=["texts", "number", "share"], rows=rows))

@@ -137,57 +137,46 @@ class _Speed:
 
 def _print_table(run: "Distillation") -> None:
     """The last validation of each stage."""
-    from rich.console import Console
-    from rich.table import Table
+    from jaspertc.cli.tables import show
+    from jaspertc.reports.content import Table
 
     found = run.table()
     if not found:
         return
     names = list(dict.fromkeys(n for stage in found.values() for scores in stage.values() for n in scores))
-    table = Table(title="validation x 100")
-    for heading in ("stage", "ratio", *names):
-        table.add_column(heading, justify="left" if heading == "stage" else "right")
-    for stage, ratios in found.items():
-        for ratio, scores in ratios.items():
-            values = [f"{100 * scores[name]:.1f}" if name in scores else "" for name in names]
-            table.add_row(stage, ratio, *values)
-    Console().print(table)
+    rows = [
+        [stage, ratio, *(f"{100 * scores[name]:.1f}" if name in scores else "" for name in names)]
+        for stage, ratios in found.items()
+        for ratio, scores in ratios.items()
+    ]
+    show(Table(title="validation x 100", columns=["stage", "ratio", *names], rows=rows))
 
 
 def _plan(recipe: "Recipe") -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
+    from jaspertc.cli.tables import show
     from jaspertc.errors import ConfigError
+    from jaspertc.reports.content import Table
+    from jaspertc.reports.numbers import count, duration, number
     from jaspertc.train.plan import plan
 
     made = plan(recipe)
-    table = Table(title="plan", box=SIMPLE)
-    for heading in ("stage", "steps", "texts/step", "tokens", "kept", "PFLOP", "hours", "GiB"):
-        table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
-    for row in made.rows:
-        table.add_row(
+    columns = ["stage", "steps", "texts a step", "tokens", "kept", "compute", "time", "GiB"]
+    rows = [
+        [
             row.name,
             f"{row.steps:,}",
             f"{row.texts:,}",
-            _count(row.tokens),
-            _count(row.compressed),
-            f"{row.flops / 1e15:.3g}",
-            f"{row.hours:.3g}",
-            f"{row.gib:.3g}",
-        )
-    Console().print(table)
+            count(row.tokens),
+            count(row.compressed),
+            count(row.flops, " FLOP"),
+            duration(row.hours),
+            number(row.gib),
+        ]
+        for row in made.rows
+    ]
+    show(Table(title="plan", columns=columns, rows=rows))
     for line in made.notes:
         typer.echo(line)
     if made.problems:
         raise ConfigError("; ".join(made.problems))
     typer.echo("every file is there")
-
-
-def _count(value: float) -> str:
-    """A number with three digits: 63.4k, 1.2M, 7.2G."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"

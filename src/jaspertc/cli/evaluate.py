@@ -162,12 +162,14 @@ def _status(what: str) -> Iterator[Callable[[str], None]]:
 
 
 def _print_scores(evaluation: "Evaluation", output: Path) -> None:
-    from jaspertc.evaluation.tables import overview, turned
+    from jaspertc.cli.tables import show
+    from jaspertc.evaluation.tables import overview
 
-    _print(turned(overview(*_mine(evaluation, output), digits=1)))
+    show(overview(*_mine(evaluation, output), digits=1))
 
 
 def _print_published(evaluation: "Evaluation", output: Path) -> None:
+    from jaspertc.cli.tables import show
     from jaspertc.evaluation.tables import published_table
 
     summary, _ = _mine(evaluation, output)
@@ -175,7 +177,7 @@ def _print_published(evaluation: "Evaluation", output: Path) -> None:
     if table is None:
         say("none of these tasks has published scores")
     else:
-        _print(table)
+        show(table)
 
 
 def _mine(evaluation: "Evaluation", output: Path) -> tuple[Any, Any]:
@@ -195,16 +197,3 @@ def _mine(evaluation: "Evaluation", output: Path) -> tuple[Any, Any]:
         if score.task in names and tuple(score.facts[key] for key in keys) in settings
     ]
     return Summary(mine), contents.latency
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(title=Text(table.title), caption=Text(table.note) if table.note else None)
-    for place, heading in enumerate(table.columns):
-        made.add_column(Text(heading), justify="right" if place else "left")
-    for row in table.rows:
-        made.add_row(*(Text(cell) for cell in row))
-    Console().print(made)

@@ -8,10 +8,10 @@ import typer
 from jaspertc.cli.loading import Runtime
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from jaspertc.engine.embedder import Embedder
+    from jaspertc.reports.content import Table
 
 RATIOS = (1.0, 0.8, 0.66, 0.5, 0.33, 0.2, 0.1, 0.05)
 COLOURS = ("on #1d4ed8", "on #047857", "on #b45309", "on #7e22ce", "on #be123c", "on #0e7490")
@@ -35,6 +35,7 @@ def inspect(
 
     from rich.console import Console
 
+    from jaspertc.cli.tables import show
     from jaspertc.engine.embedder import Embedder
 
     if text == "-":
@@ -42,7 +43,7 @@ def inspect(
     embedder = Embedder.load(model, runtime=runtime)
     console = Console(record=svg is not None, width=100 if svg is not None else None)
     console.print(drawing(embedder, text, ratio=ratio, threshold=threshold, prompt=prompt))
-    console.print(ratio_table(embedder, text, threshold=threshold, prompt=prompt))
+    show(ratio_table(embedder, text, threshold=threshold, prompt=prompt), console)
     if svg is not None:
         picture = console.export_svg(title="jaspertc inspect")
         # rich links a font on the web; the picture must not fetch anything
@@ -83,28 +84,20 @@ def drawing(
 def ratio_table(embedder: "Embedder", text: str, *, threshold: int | None, prompt: str | None) -> "Table":
     """Compressed length, cost and agreement with ratio 1, for several ratios."""
     import numpy as np
-    from rich.table import Table
 
     from jaspertc.model.cost import text_flops
+    from jaspertc.reports.content import Table
 
     prefix = embedder.prompt_text(prompt)
     length = np.array([len(embedder.tokenize([text], prompt=prefix)[0])])
-    table = Table(title="the dial")
-    for heading in ("ratio", "compressed tokens", "GFLOP", "of ratio 1", "cosine to ratio 1"):
-        table.add_column(heading, justify="right")
     ratios = RATIOS if embedder.checkpoint.encoder.compressor.can_compress else (1.0,)
     whole = embedder.encode(text, prompt=prefix, ratio=1.0, threshold=threshold, normalize=True)
-    full_cost = None
-    for ratio in ratios:
-        target = int(embedder.target_lengths(length, ratio=ratio, threshold=threshold)[0])
-        cost = text_flops(embedder.config.backbone, target)
-        full_cost = full_cost or cost
+    targets = [embedder.target_lengths(length, ratio=ratio, threshold=threshold)[0] for ratio in ratios]
+    costs = [text_flops(embedder.config.backbone, int(target)) for target in targets]
+    rows = []
+    for ratio, target, cost in zip(ratios, targets, costs):
         vector = embedder.encode(text, prompt=prefix, ratio=ratio, threshold=threshold, normalize=True)
-        table.add_row(
-            f"{ratio:g}",
-            f"{target}",
-            f"{cost / 1e9:.3f}",
-            f"{cost / full_cost:.0%}",
-            f"{float(whole @ vector):.4f}",
-        )
-    return table
+        share, cosine = cost / costs[0], float(whole @ vector)
+        rows.append([f"{ratio:g}", f"{target}", f"{cost / 1e9:.3f}", f"{share:.0%}", f"{cosine:.4f}"])
+    columns = ["ratio", "compressed tokens", "GFLOP", "of ratio 1", "cosine to ratio 1"]
+    return Table(title="the dial", columns=columns, rows=rows)

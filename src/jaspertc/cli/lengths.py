@@ -77,24 +77,23 @@ def _count(embedder: "Embedder", path: str, text_field: str, prompt: str) -> "Le
 
 
 def _print(columns: "dict[str, LengthCounts]", ratios: tuple[float, ...], threshold: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from jaspertc.cli.tables import show
+    from jaspertc.reports.content import Table
 
-    table = Table(title="tokens")
-    table.add_column("")
-    for path in columns:
-        table.add_column(Path(path).name, justify="right")
-    all_counts = list(columns.values())
-    table.add_row("texts", *(f"{counts.texts:,}" for counts in all_counts))
-    table.add_row("tokens", *(f"{counts.tokens:,}" for counts in all_counts))
-    table.add_row("mean", *(f"{counts.mean:.1f}" for counts in all_counts))
-    for share in PERCENTILES:
-        table.add_row(f"{share} % have at most", *(f"{counts.percentile(share):,}" for counts in all_counts))
-    table.add_row("longest", *(f"{counts.largest:,}" for counts in all_counts))
-    table.add_row(
-        f"texts over {threshold}", *(f"{counts.share_above(threshold):.1%}" for counts in all_counts)
-    )
-    for ratio in ratios:
-        shares = (counts.remaining(ratio, threshold) for counts in all_counts)
-        table.add_row(f"tokens left at {ratio:g}", *(f"{share:.1%}" for share in shares))
-    Console().print(table)
+    every = list(columns.values())
+    rows = [
+        ["texts", *(f"{counts.texts:,}" for counts in every)],
+        ["tokens", *(f"{counts.tokens:,}" for counts in every)],
+        ["mean", *(f"{counts.mean:.1f}" for counts in every)],
+        *(
+            [f"{share} % have at most", *(f"{counts.percentile(share):,}" for counts in every)]
+            for share in PERCENTILES
+        ),
+        ["longest", *(f"{counts.largest:,}" for counts in every)],
+        [f"texts over {threshold}", *(f"{counts.share_above(threshold):.1%}" for counts in every)],
+        *(
+            [f"tokens left at {ratio:g}", *(f"{counts.remaining(ratio, threshold):.1%}" for counts in every)]
+            for ratio in ratios
+        ),
+    ]
+    show(Table(title="tokens", columns=["", *(Path(path).name for path in columns)], rows=rows))

@@ -67,15 +67,14 @@ def _drawn(path: Path, text_field: str, count: int) -> list[str]:
 
 
 def _print(result: "Optimized") -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from jaspertc.cli.tables import show
+    from jaspertc.reports.content import Table
 
-    table = Table(title=str(result.folder))
-    for heading in ("", "before", "after"):
-        table.add_column(heading, justify="right" if heading else "left")
     saved = f"{result.after / 1e6:.1f} MB ({result.after / result.before:.0%})"
-    table.add_row("weights", f"{result.before / 1e6:.1f} MB", saved)
-    table.add_row("lowest cosine to float32", "1", f"{result.accuracy.worst:.5f}")
-    table.add_row("mean cosine", "1", f"{result.accuracy.mean:.5f}")
-    table.add_row("left in bfloat16", "", ", ".join(result.exact) or "nothing")
-    Console().print(table)
+    rows = [
+        ["weights", f"{result.before / 1e6:.1f} MB", saved],
+        ["lowest cosine to float32", "1", f"{result.accuracy.worst:.5f}"],
+        ["mean cosine", "1", f"{result.accuracy.mean:.5f}"],
+        ["left in bfloat16", "", ", ".join(result.exact) or "nothing"],
+    ]
+    show(Table(title=str(result.folder), columns=["", "before", "after"], rows=rows))

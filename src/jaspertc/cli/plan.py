@@ -37,23 +37,27 @@ def plan(
 
 
 def _print(costs: "Costs", hourly_cost: float | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from jaspertc.cli.tables import show
+    from jaspertc.reports.content import Table
+    from jaspertc.reports.numbers import count, duration, number
 
-    table = Table(title=f"{costs.texts:,} texts")
-    headings = ["", "tokens", "compressed", "PFLOP", "hours", "GiB a GPU", "GB on disk"]
-    for heading in [*headings, *(["cost"] if hourly_cost is not None else [])]:
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-
-    def row(name: str, *numbers: float) -> None:
-        table.add_row(name, *("" if number is None else f"{number:,.3g}" for number in numbers))
-
-    for cost in (*costs.teach, *costs.distil):
-        price = [] if hourly_cost is None else [cost.hours * hourly_cost]
-        numbers = (cost.tokens, cost.compressed, cost.flops / 1e15, cost.hours, cost.gib, cost.gigabytes)
-        row(cost.name, *numbers, *price)
-    Console().print(table)
-    price_note = "" if hourly_cost is None else f", {costs.hours * hourly_cost:,.3g} in all"
-    typer.echo(f"all steps one after another: {costs.hours:,.3g} hours{price_note}")
+    columns = ["", "tokens", "compressed", "compute", "time", "GiB a GPU", "GB on disk"]
+    rows = [
+        [
+            cost.name,
+            count(cost.tokens),
+            count(cost.compressed),
+            count(cost.flops, " FLOP"),
+            duration(cost.hours),
+            number(cost.gib),
+            number(cost.gigabytes),
+            *([] if hourly_cost is None else [number(cost.hours * hourly_cost)]),
+        ]
+        for cost in (*costs.teach, *costs.distil)
+    ]
+    columns += [] if hourly_cost is None else ["cost"]
+    show(Table(title=f"{costs.texts:,} texts", columns=columns, rows=rows))
+    price_note = "" if hourly_cost is None else f", {number(costs.hours * hourly_cost)} in all"
+    typer.echo(f"all steps one after another: {duration(costs.hours)}{price_note}")
     for note in costs.notes:
         typer.echo(note)

@@ -81,17 +81,13 @@ def _print_json(hits: "list[Hit]") -> None:
 
 
 def _print_table(hits: "list[Hit]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from jaspertc.cli.tables import show
+    from jaspertc.reports.content import Table
 
-    table = Table()
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("id", overflow="fold")
-    table.add_column("text")
+    rows = []
     for hit in hits:
         excerpt = " ".join(hit.text.split())
         if len(excerpt) > SHOWN_CHARACTERS:
             excerpt = excerpt[:SHOWN_CHARACTERS] + "…"
-        table.add_row(f"{hit.score:.4f}", Text(hit.id), Text(excerpt))  # Text: brackets are no markup
-    Console().print(table)
+        rows.append([f"{hit.score:.4f}", hit.id, excerpt])
+    show(Table(title="", columns=["score", "id", "text"], rows=rows))

@@ -19,13 +19,13 @@ WHOLE = 16  # cells up to this many characters are never folded
 GAP = 2  # between columns
 
 
-def show(table: Table) -> None:
-    """Print a table on standard output."""
-    console = Console(highlight=False)
+def show(table: Table, console: Console | None = None) -> None:
+    """Print a table, on standard output if no other console is given."""
+    given, console = console, console or Console(highlight=False)
+    if given is None and not console.is_terminal and "COLUMNS" not in os.environ:
+        natural = sum(_natural(table, place) + GAP for place in range(len(table.columns)))
+        console = Console(highlight=False, width=max(console.width, natural))
     width = console.width
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        width = max(width, sum(_natural(table, place) + GAP for place in range(len(table.columns))))
-        console = Console(highlight=False, width=width)
     for begin, places in enumerate(blocks(table, width)):
         title = Text(table.title) if table.title and not begin else None
         drawn = Drawn(

@@ -122,17 +122,13 @@ def _run(jobs: "Sequence[Job]", shard_rows: int, hourly_cost: float | None = Non
 
 
 def _print_scores(rows: "list[ScoreRow]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from jaspertc.cli.tables import show
+    from jaspertc.reports.content import Table
 
-    table = Table(title="scores x 100", caption="mean: of Spearman and nDCG@10")
-    table.add_column("")
-    table.add_column("dims", justify="right", no_wrap=True)
-    for name in rows[0].scores:
-        table.add_column(Text(name), justify="right")
-    table.add_column("mean", justify="right", no_wrap=True)
-    for row in rows:
-        scores = [f"{100 * score:.1f}" for score in (*row.scores.values(), row.mean)]
-        table.add_row(Text(row.name), str(row.dims), *scores)
-    Console().print(table)
+    cells = [
+        [row.name, str(row.dims), *(f"{100 * score:.1f}" for score in (*row.scores.values(), row.mean))]
+        for row in rows
+    ]
+    columns = ["", "dims", *rows[0].scores, "mean"]
+    note = "mean: of Spearman and nDCG@10"
+    show(Table(title="scores x 100", columns=columns, rows=cells, note=note))

@@ -45,12 +45,6 @@ def overview(summary: Summary, latency: Mapping[str, Any], digits: int = 2) -> T
     )
 
 
-def turned(table: Table) -> Table:
-    """Rows for columns: a terminal has room for many rows only."""
-    columns = [list(cells) for cells in zip(table.columns, *table.rows)]
-    return Table(title=table.title, columns=columns[0], rows=columns[1:], note=table.note)
-
-
 def by_task(summary: Summary) -> Table:
     """A row for each task, a column for each contender."""
     rows = []

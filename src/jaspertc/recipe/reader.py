@@ -14,7 +14,7 @@ from jaspertc.errors import ConfigError
 T = TypeVar("T")
 
 SAMPLES = "samples:"
-SAMPLE_FOLDER = Path(__file__).with_name("samples")
+SAMPLE_FOLDER = Path(__file__).parents[1] / "samples"
 FOLDER_START = (".", "/", "~")
 FOLDER_OR_NAME = object()  # marks a string that is a folder, a built-in model or a hub name
 

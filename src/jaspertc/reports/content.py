@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
-# Signs, digits, spreads in brackets, shares, factors, and letters for thousands, millions ...
-NUMBER = re.compile(r"^(?:\d[%kMGTPex×]|[-+–−\d.,()\s%/])*$")
+# Signs, digits, spreads in brackets, shares, factors, letters for thousands, millions ..., and a unit.
+NUMBER = re.compile(r"^(?:\d[%kMGTPEex×]|[-+–−\d.,()\s%/])*(?: (?:[kMGTPE]?FLOP|[MG]i?B|days|h|min|s))?$")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,13 +57,26 @@ def spread(value: Spread | None) -> str:
     return f"{number(value.median)} ({number(value.low)}–{number(value.high)})"
 
 
-def count(value: float) -> str:
-    """A number with three digits and a letter.
+def count(value: float, unit: str = "") -> str:
+    """Three digits, a letter for thousands, millions ..., and a unit.
 
-    >>> count(63_400), count(1_200_000), count(999.7), count(2.84e4)
-    ('63.4k', '1.2M', '1k', '28.4k')
+    >>> count(63_400), count(999.7), count(2.55e19, " FLOP"), count(12)
+    ('63.4k', '1k', '25.5 EFLOP', '12')
     """
-    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * size:
-            return f"{float(f'{value / size:.3g}'):g}{letter}"
-    return f"{value:.3g}"
+            space, name = unit[: len(unit) - len(unit.lstrip())], unit.lstrip()
+            return f"{float(f'{value / size:.3g}'):g}{space}{letter}{name}"
+    return f"{value:.3g}{unit}"
+
+
+def duration(hours: float) -> str:
+    """Hours in the unit that suits them.
+
+    >>> duration(0.001), duration(0.5), duration(20.24), duration(122_000)
+    ('3.6 s', '30 min', '20.2 h', '5,083 days')
+    """
+    units = ((72, 24.0, "days"), (1, 1.0, "h"), (1 / 60, 1 / 60, "min"), (0, 1 / 3600, "s"))
+    size, unit = next((size, unit) for least, size, unit in units if hours >= least)
+    value = hours / size
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"

@@ -17,6 +17,7 @@ from jaspertc.model.cost import text_flops
 from jaspertc.model.shapes import known_shape
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.recipe.stages import StageConfig
+from jaspertc.reports.numbers import count, duration
 from jaspertc.text.packing import IntArray
 from jaspertc.train.run import training_sections
 
@@ -101,7 +102,7 @@ def plan(
     ]
     total = sum(row.hours for row in rows)
     flops = sum(row.flops for row in rows)
-    notes.append(f"all stages: {flops / 1e15:.3g} PFLOP, {total:.3g} hours {where}")
+    notes.append(f"all stages: {count(flops, ' FLOP')}, {duration(total)} {where}")
     return Plan(rows=rows, notes=notes, problems=problems)
 
 
