@@ -7,7 +7,7 @@ import pytest
 from rich.control import strip_control_codes
 
 from jaspertc.cli import distil, evaluate, progress, scale
-from jaspertc.cluster.progress import Meter
+from jaspertc.cluster.meter import Meter
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from jaspertc.cli import app, distil, teach
+from jaspertc.cli import app, distil, optimize, teach
 from jaspertc.cli import search as cli_search
 from jaspertc.cli.tables import WHOLE, show
+from jaspertc.evaluation.store import Score
+from jaspertc.evaluation.summary import GROUPS, Summary
+from jaspertc.evaluation.tables import overview
 from jaspertc.reports.content import Table
 from jaspertc.samples import load_samples
 from jaspertc.search.index import Hit
@@ -112,6 +116,20 @@ def tables(tmp_path_factory):
         name = "distil"
         stages = {"contrastive": {"0.33": scores, "1": scores}}
         distil._print_table(SimpleNamespace(table=lambda: stages))
+        name = "evaluate"
+        facts = {"ratio": 0.33, "limit": None, "megabytes": 37.61, "dims": 384, "share_kept": 0.4567}
+        every = [
+            Score(label="a long name of a model @ 0.33", task=kind, group=kind, score=0.98765, facts=facts)
+            for kind in GROUPS
+        ]
+        summary = Summary([replace(score, facts={**facts, "tokens": 10, "name": "m"}) for score in every])
+        collect(overview(summary, {"contenders": {every[0].label: {"texts_per_second": 12345.6}}}))
+        name = "optimize"
+        accuracy = SimpleNamespace(worst=0.99876, mean=0.99987)
+        small = SimpleNamespace(
+            folder=Path("a") / "folder", before=123456789, after=12345678, accuracy=accuracy, exact=[]
+        )
+        optimize._print(small)
     return found
 
 
@@ -127,8 +145,10 @@ def test_every_command_has_its_tables(tables):
         "demo",
         "search",
         "teach --score",
+        "evaluate",
+        "optimize",
     }
-    assert len(tables) == 11
+    assert len(tables) == 13
 
 
 @pytest.mark.parametrize("width", [60, 80, 200, None])

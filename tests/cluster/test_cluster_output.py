@@ -11,8 +11,8 @@ import pytest
 from cluster_corpus import rows_of, write_lines
 
 from jaspertc import Embedder
+from jaspertc.cluster.meter import Meter
 from jaspertc.cluster.output import BAD, MANIFEST, Output, verify
-from jaspertc.cluster.progress import Meter
 from jaspertc.cluster.reading import Fields
 from jaspertc.cluster.storage import Folder
 from jaspertc.cluster.units import cut, find_inputs

@@ -94,7 +94,7 @@ def save_checkpoint(
             )
         if tokenizer_json is not None:
             (aside / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
-        shutil.copyfile(Path(__file__).parent.parent / "templates" / MODULE_FILE, aside / MODULE_FILE)
+        shutil.copyfile(Path(__file__).parent / "mini" / MODULE_FILE, aside / MODULE_FILE)
         save_file(_tensors(encoder, weights), str(aside / WEIGHTS), metadata={"format": "pt"})
         aside.chmod(0o755)
         (aside / WEIGHTS).chmod(0o644)

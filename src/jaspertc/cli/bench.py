@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.loading import Runtime
+from jaspertc.cli.options import Device, Dtype, ModelArgument, Runtime, TextField, Threshold
 from jaspertc.cli.progress import progress, say
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SEED = 0
 
 
 def bench(
-    model: Annotated[str, typer.Argument(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    model: ModelArgument = "mini",
     texts: Annotated[
         list[str] | None,
         typer.Option(
@@ -31,22 +31,20 @@ def bench(
             "Default: the sample passages.",
         ),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="JSON field or parquet column with the text.")] = "text",
+    text_field: TextField = "text",
     count: Annotated[int, typer.Option(min=1, help="Texts at most, drawn with a fixed seed.")] = 200,
     ratio: Annotated[
         list[float] | None,
         typer.Option(help="Compression ratio in (0, 1]; repeat for more. 1 is always measured."),
     ] = None,
-    threshold: Annotated[
-        int | None, typer.Option(help="Texts up to this many tokens stay whole; default: the model's.")
-    ] = None,
+    threshold: Threshold = None,
     prompt_name: Annotated[str | None, typer.Option(help="One of the model's prompts.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds; one more warms up.")] = 5,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of the CPU. Default: as PyTorch chooses.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     runtime: Runtime = "auto",
     output: Annotated[
         Path | None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.options import IdField, TextField
 from jaspertc.cli.progress import say
 
 if TYPE_CHECKING:
@@ -20,10 +21,8 @@ def clean(
         ),
     ],
     output: Annotated[Path, typer.Option(help="The file to make: .jsonl, .jsonl.gz or .parquet.")],
-    text_field: Annotated[str, typer.Option(help="JSON field or parquet column with the text.")] = "text",
-    id_field: Annotated[
-        str | None, typer.Option(help="The one with the id; default: id, if present.")
-    ] = None,
+    text_field: TextField = "text",
+    id_field: IdField = None,
     content_ids: Annotated[
         bool, typer.Option("--content-ids", help="Replace ids by hashes of the texts.")
     ] = False,

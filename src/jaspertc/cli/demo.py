@@ -1,10 +1,8 @@
 """``jaspertc demo``: embed, search across languages and turn the compression dial, on the sample texts."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from jaspertc.cli.loading import Runtime
+from jaspertc.cli.options import ModelOption, Runtime
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,7 +16,7 @@ ROUNDS = 3
 
 
 def demo(
-    model: Annotated[str, typer.Option(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    model: ModelOption = "mini",
     runtime: Runtime = "auto",
 ) -> None:
     """Embed the sample texts, search them across languages, and turn the compression dial."""

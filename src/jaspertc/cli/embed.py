@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.loading import Runtime
+from jaspertc.cli.options import Device, Dtype, IdField, ModelOption, Runtime, TextField, Threshold
 from jaspertc.cli.progress import progress, say
 from jaspertc.cli.scale import Address, Engine, HourlyCost, WorkerCpus, WorkerGpus, Workers
 
@@ -35,14 +35,11 @@ def embed(
             "also a folder or pattern of them, or a URL such as s3://bucket/folder.",
         ),
     ] = "-",
-    model: Annotated[str, typer.Option(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    model: ModelOption = "mini",
     ratio: Annotated[
         float | None, typer.Option(help="Compression ratio in (0, 1]; default: the model's.")
     ] = None,
-    threshold: Annotated[
-        int | None,
-        typer.Option(help="Texts up to this many tokens stay whole; default: the model's."),
-    ] = None,
+    threshold: Threshold = None,
     max_compressed: Annotated[
         int | None, typer.Option(help="No text costs more than this many compressed tokens.")
     ] = None,
@@ -57,16 +54,13 @@ def embed(
     ] = None,
     dims: Annotated[int | None, typer.Option(help="Width of the vectors; default: all.")] = None,
     precision: Annotated[str, typer.Option(help="float32, float16, int8 or ubinary.")] = "float32",
-    text_field: Annotated[str, typer.Option(help="JSON field or parquet column with the text.")] = "text",
-    id_field: Annotated[
-        str | None,
-        typer.Option(help="JSON field or parquet column with the id; default: id, if present."),
-    ] = None,
+    text_field: TextField = "text",
+    id_field: IdField = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Texts a block, fewer if long; a killed run loses the blocks in hand.")
     ] = 4096,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     runtime: Runtime = "auto",
     resume: Annotated[
         bool, typer.Option(help="Go on after the last block that an earlier run of this command finished.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.loading import Runtime
+from jaspertc.cli.options import Device, Dtype, ModelArgument, Runtime, Threshold
 from jaspertc.cli.progress import bars, say
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    model: ModelArgument = "mini",
     benchmark: Annotated[
         str | None, typer.Option(help='A benchmark of MTEB, such as "MTEB(eng, v2)" or "MTEB(cmn, v1)".')
     ] = None,
@@ -36,9 +36,7 @@ def evaluate(
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Ratios 1, 0.8, 0.66, 0.5, 0.33, 0.2, 0.1 and 0.05.")
     ] = False,
-    threshold: Annotated[
-        int | None, typer.Option(help="Texts up to this many tokens stay whole; default: the model's.")
-    ] = None,
+    threshold: Threshold = None,
     peer: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,8 +58,8 @@ def evaluate(
     name: Annotated[
         str | None, typer.Option(help="What to call the model; default: its folder's name.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     runtime: Runtime = "auto",
 ) -> None:
     """Score a model on MTEB's tasks or on local ones.

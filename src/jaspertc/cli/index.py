@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from jaspertc.cli.loading import Runtime
+from jaspertc.cli.options import ModelOption, Runtime
 
 
 def index(
     files: Annotated[list[Path], typer.Argument(help=".txt (one document a line) or .jsonl files.")],
     output: Annotated[Path, typer.Option(help="The index; created if it is missing, else added to.")],
-    model: Annotated[str, typer.Option(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    model: ModelOption = "mini",
     ratio: Annotated[
         float | None,
         typer.Option(help="Compression ratio in (0, 1]; default: the index's, or the model's for a new one."),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaspertc.cli.loading import Runtime
+from jaspertc.cli.options import ModelOption, Runtime, Threshold
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,12 +19,9 @@ COLOURS = ("on #1d4ed8", "on #047857", "on #b45309", "on #7e22ce", "on #be123c",
 
 def inspect(
     text: Annotated[str, typer.Argument(help="The text, or '-' to read standard input.")],
-    model: Annotated[str, typer.Option(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    model: ModelOption = "mini",
     ratio: Annotated[float | None, typer.Option(help="Ratio to draw. Default: the model's.")] = None,
-    threshold: Annotated[
-        int | None,
-        typer.Option(help="Texts up to this many tokens are not compressed. Default: the model's."),
-    ] = None,
+    threshold: Threshold = None,
     prompt: Annotated[str | None, typer.Option(help="Text put before it. Default: the model's.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Also save the drawing as an SVG picture.")] = None,
     runtime: Runtime = "auto",

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.options import TextField, Threshold
+
 if TYPE_CHECKING:
     from jaspertc.corpus.lengths import LengthCounts
     from jaspertc.engine.embedder import Embedder
@@ -21,16 +23,14 @@ def lengths(
         ),
     ],
     model: Annotated[str, typer.Option(help="Whose tokens: mini, a folder or a hub name.")] = "mini",
-    threshold: Annotated[
-        int | None, typer.Option(help="Texts up to this many tokens stay whole; default: the model's.")
-    ] = None,
+    threshold: Threshold = None,
     ratio: Annotated[
         list[float] | None, typer.Option(help="Compression ratio to report; may be repeated.")
     ] = None,
     prompt_name: Annotated[
         str | None, typer.Option(help="One of the model's prompts, counted with each text.")
     ] = None,
-    text_field: Annotated[str, typer.Option(help="JSON field or parquet column with the text.")] = "text",
+    text_field: TextField = "text",
 ) -> None:
     """Count tokens: mean, percentiles, texts above the threshold, and tokens left at several ratios.
 

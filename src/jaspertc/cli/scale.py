@@ -10,7 +10,7 @@ import typer
 from jaspertc.cli.progress import bars, say
 
 if TYPE_CHECKING:
-    from jaspertc.cluster.progress import Meter
+    from jaspertc.cluster.meter import Meter
     from jaspertc.cluster.session import Pool
     from jaspertc.recipe.recipe import Recipe
 
@@ -59,7 +59,7 @@ def pool_of(workers: int | None, cpus: float, gpus: float, address: str | None) 
 
 def cost_note(hourly_cost: float | None, seconds: float, texts: int) -> str:
     """What a million texts cost, in words; nothing where no price is given."""
-    from jaspertc.cluster.progress import cost_per_million
+    from jaspertc.cluster.meter import cost_per_million
 
     if hourly_cost is None or not texts:
         return ""

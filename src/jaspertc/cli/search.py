@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaspertc.cli.loading import Runtime
+from jaspertc.cli.options import Runtime
 
 if TYPE_CHECKING:
     from jaspertc.search.documents import Scalar

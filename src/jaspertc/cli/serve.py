@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from jaspertc.cli.loading import Runtime
+from jaspertc.cli.options import Device, Dtype, ModelArgument, Runtime
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="mini, a checkpoint folder or a hub name.")] = "mini",
+    model: ModelArgument = "mini",
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine an API key is needed.")
     ] = "127.0.0.1",
@@ -57,8 +57,8 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads that compute; default: PyTorch's.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     runtime: Runtime = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="Log problems only, not every request.")] = False,
 ) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jaspertc.cluster.meter import Meter
 from jaspertc.cluster.output import DONE, Output, Shard
-from jaspertc.cluster.progress import Meter
 from jaspertc.cluster.reading import Fields
 from jaspertc.cluster.session import Pool, cluster, mapped, require_ray
 from jaspertc.cluster.storage import full_url, is_local

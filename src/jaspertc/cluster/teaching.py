@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.cluster.progress import Meter
+from jaspertc.cluster.meter import Meter
 from jaspertc.cluster.session import ERROR, ClusterError, Pool, cluster, mapped, require_ray
 from jaspertc.cluster.workers import Feed, TeachWorker, probe
 from jaspertc.errors import ConfigError

@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError, InputError
-from jaspertc.evaluation.fused import FusedPeer, FusedTarget
-from jaspertc.evaluation.memory import Memory
+from jaspertc.evaluation.fused import FusedPeer, FusedTarget, Memory
 from jaspertc.evaluation.prompts import max_length_of, prompt_of
 from jaspertc.recipe.reader import Reader
 from jaspertc.recipe.recipe import TEACHER_KINDS, TeacherRecipe

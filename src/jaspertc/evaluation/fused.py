@@ -1,20 +1,48 @@
-"""The fused target of a recipe as a contender: what its student is trained towards."""
+"""The fused target of a recipe as a contender, and what contenders share of teachers' vectors.
+
+Shape legend: N texts, E width of the vectors.
+"""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
-from jaspertc.evaluation.memory import Encode, encode_afresh
 from jaspertc.recipe.recipe import TeacherRecipe, read_recipe
 from jaspertc.teachers.fusion import fuse
 
+if TYPE_CHECKING:
+    from jaspertc.teachers.adapters import Teacher
+
 FloatArray = npt.NDArray[np.float32]
+Encode = Callable[["Teacher", Sequence[str], str], FloatArray]
+
+
+class Memory:
+    """What teachers have embedded since it was last cleared."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str, str], FloatArray] = {}
+
+    def encode(self, teacher: "Teacher", texts: Sequence[str], prompt: str) -> FloatArray:
+        """The teacher's vectors, shape (N, E); each text is embedded once."""
+        name = json.dumps(teacher.identity, sort_keys=True, default=str)
+        keys = [(name, prompt, text) for text in texts]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
+        if missing:
+            vectors = teacher.encode([text for _, _, text in missing], prompt)
+            self._kept.update(zip(missing, np.asarray(vectors, dtype=np.float32)))
+        return np.stack([self._kept[key] for key in keys])
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +83,9 @@ class FusedTarget:
         facts = json.dumps([identities, repr(recipe.teachers), repr(recipe.fusion)], sort_keys=True)
         self.revision = hashlib.sha256(facts.encode()).hexdigest()[:16]
 
-    def embed(self, texts: Sequence[str], prompt: str, encode: Encode = encode_afresh) -> FloatArray:
-        """Unit targets, shape (N, E)."""
+    def embed(self, texts: Sequence[str], prompt: str, encode: Encode | None = None) -> FloatArray:
+        """Unit targets, shape (N, E); ``encode`` gives a teacher's vectors, by default anew."""
+        encode = encode or (lambda teacher, texts, prompt: teacher.encode(texts, prompt))
         role = self._role_of.get(prompt, next(iter(self.prompts)))
         sides = [
             encode(teacher, texts, recipe.prompt_of(role))

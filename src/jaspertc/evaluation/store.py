@@ -1,10 +1,10 @@
 """A folder of results: mteb's own files, and beside them what mteb does not measure.
 
-    results/MODEL/REVISION/experiments/SETTINGS/TASK.json    mteb's format
+    results/MODEL/REVISION/experiments/SETTINGS/TASK.json    mteb's cache
     measures/...the same.../TASK.json                        time, length strata, facts for the report
     run.json  latency.json  latency_texts.jsonl  tables/*.json
 
-A task's result appears whole or not at all, its measures before it.
+A task is done once its measures are there, which come last.
 """
 
 import json
@@ -80,37 +80,27 @@ def read_json(path: Path) -> Any:
 
 
 class Store:
-    """Where an evaluation keeps its results."""
+    """Where an evaluation keeps its results: mteb's own cache, and measures beside it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, meta: Any, task: str) -> Path:
-        """Where the result of a task is, for a model that mteb describes so."""
         from mteb.cache import ResultCache
 
-        found: Path = ResultCache(self.folder).get_task_result_path(task, meta)
-        return found
+        self.folder, self.cache = folder, ResultCache(folder)
 
     def done(self, meta: Any, task: Any) -> bool:
-        """Whether the result of this very data is there."""
-        path = self.path(meta, task.metadata.name)
+        """Whether the result of this very data is there, for a model that mteb describes so."""
+        path = self.cache.get_task_result_path(task.metadata.name, meta)
         if not path.is_file() or not self._measures(path).is_file():
             return False
         found: bool = read_json(path).get("dataset_revision") == task.metadata.revision
         return found
 
     def write(self, meta: Any, result: Any, measures: Mapping[str, Any]) -> None:
-        """Keep a result of mteb, and its measures."""
-        path = self.path(meta, result.task_name)
-        write_json(self._measures(path), measures)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path.parent / "model_meta.json", json.loads(json.dumps(meta.to_dict(), default=str)))
-        aside = path.with_suffix(".aside")
-        result.to_disk(aside)
-        with written_aside(path) as file:
-            file.write(aside.read_bytes())
-        aside.unlink()
+        """Keep a result of mteb, then its measures, without which it does not count."""
+        path = self._measures(self.cache.get_task_result_path(result.task_name, meta))
+        path.unlink(missing_ok=True)
+        self.cache.save_to_cache(result, meta)
+        write_json(path, measures)
 
     def _measures(self, path: Path) -> Path:
         return self.folder / MEASURES / path.relative_to(self.folder / RESULTS)

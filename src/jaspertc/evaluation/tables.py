@@ -7,8 +7,7 @@ from jaspertc.evaluation.benchmarks import published
 from jaspertc.evaluation.subsets import STRATA
 from jaspertc.evaluation.summary import GROUPS, MEAN, TYPE_MEAN, Summary
 from jaspertc.reports.content import Table
-
-NONE = "–"
+from jaspertc.reports.numbers import NONE
 
 
 def overview(summary: Summary, latency: Mapping[str, Any], digits: int = 2) -> Table:

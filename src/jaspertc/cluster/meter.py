@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+from jaspertc.reports.numbers import duration
+
 
 class Meter:
     """Counts what is done.
@@ -59,7 +61,7 @@ class Meter:
             parts.append(f"{self.tokens / self.seconds:.4g} tokens/s")
         left = self.seconds_left
         if left is not None and self.done < self.units:
-            parts.append(f"{duration(left)} left")
+            parts.append(f"{duration(left / 3600)} left")
         cost = self.cost_per_million
         if cost is not None:
             parts.append(f"{cost:.4g} per million texts")
@@ -73,15 +75,3 @@ def cost_per_million(hourly_cost: float, seconds: float, texts: int) -> float:
     10.0
     """
     return hourly_cost * seconds / 3600 / texts * 1e6
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(42), duration(600), duration(7500), duration(200_000)
-    ('42 s', '10 min', '2.1 h', '2.3 days')
-    """
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= (1.5 if unit == "days" else 1) * size:
-            number = seconds / size
-            return f"{number:.0f} {unit}" if unit == "min" else f"{number:.1f} {unit}"
-    return f"{seconds:.0f} s"

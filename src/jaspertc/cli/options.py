@@ -1,0 +1,24 @@
+"""Options that several commands have."""
+
+from typing import Annotated
+
+import typer
+
+Runtime = Annotated[
+    str,
+    typer.Option(
+        help="What computes: torch, openvino (CPU), compiled or graphs (GPU), or auto: openvino for int8 "
+        "weights on a CPU, else torch."
+    ),
+]
+ModelArgument = Annotated[str, typer.Argument(help="mini, a checkpoint folder or a hub name.")]
+ModelOption = Annotated[str, typer.Option("--model", help="mini, a checkpoint folder or a hub name.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Threshold = Annotated[
+    int | None, typer.Option(help="Texts up to this many tokens stay whole; default: the model's.")
+]
+TextField = Annotated[str, typer.Option(help="JSON field or parquet column with the text.")]
+IdField = Annotated[
+    str | None, typer.Option(help="JSON field or parquet column with the id; default: id, if present.")
+]
