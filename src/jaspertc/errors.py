@@ -12,6 +12,10 @@ class InputError(JasperError, ValueError):
     """A text, token id or argument of a call is not acceptable."""
 
 
+class PictureError(InputError):
+    """A picture cannot be read, or has too many pixels."""
+
+
 class RatioError(InputError):
     """A compression ratio, threshold or maximum compressed length is out of range."""
 

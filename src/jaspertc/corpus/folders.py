@@ -1,7 +1,7 @@
-"""A folder of .txt files as texts: one text a file."""
+"""Folders of files: of .txt files as texts, one text a file, and of files of other endings."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaspertc.errors import DataFileError
@@ -9,8 +9,8 @@ from jaspertc.errors import DataFileError
 SUFFIX = ".txt"
 
 
-def files_of(folder: Path) -> list[Path]:
-    """All .txt files in a folder and the folders in it, sorted by path; hidden ones are left out.
+def files_of(folder: Path, suffixes: Sequence[str] = (SUFFIX,)) -> list[Path]:
+    """All files of some endings in a folder and the folders in it, sorted by path; hidden ones are left out.
 
     Raises:
         DataFileError: there are none.
@@ -18,10 +18,12 @@ def files_of(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() == SUFFIX and path.is_file() and not _is_hidden(path.relative_to(folder))
+        if path.suffix.lower() in suffixes and path.is_file() and not _is_hidden(path.relative_to(folder))
     ]
     if not found:
-        raise DataFileError(f"{folder} is a folder without {SUFFIX} files; give one that has some, or a file")
+        raise DataFileError(
+            f"{folder} is a folder without {', '.join(suffixes)} files; give one that has some, or a file"
+        )
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 

@@ -17,6 +17,7 @@ from jaspertc.engine.ahead import ahead
 from jaspertc.engine.batching import plan_batches
 from jaspertc.engine.fitting import Fitting
 from jaspertc.engine.options import Advance, EncodeOptions
+from jaspertc.engine.pictures import PictureSide
 from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarity, to_precision
 from jaspertc.engine.runtimes import build_runtime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
@@ -44,6 +45,7 @@ class Embedder:
         self.checkpoint = checkpoint
         self.runtime = runtime
         self._fitting = Fitting(checkpoint, runtime)
+        self.pictures = PictureSide(checkpoint, runtime)
 
     @classmethod
     def load(
@@ -225,6 +227,41 @@ class Embedder:
                 yield self._finish(self._embed_rows(rows, targets, advance), options)
                 done, cut, compressed = done + len(rows), cut + counts[0], compressed + counts[1]
         self._fitting.warn_of_long_texts(cut, compressed, done)
+
+    def encode_image(
+        self,
+        pictures: Any,
+        *,
+        tokens: int | None = None,
+        dims: int | None = None,
+        normalize: bool | None = None,
+        precision: str = "float32",
+        show_progress: bool = False,
+    ) -> Vectors:
+        """Embed pictures into the space of the texts.
+
+        Args:
+            pictures: one, or a sequence: paths, file contents, PIL images, or uint8 arrays of shape (H, W),
+                (H, W, 3) or (H, W, 4). Of several frames the first is taken; what is transparent is white.
+            tokens: of each picture, k x k: 1, 4, 9 ... up to ``pictures.tower.most_tokens``; more are
+                slower and see more. Default: the model's.
+            dims, normalize, precision, show_progress: as in ``encode``.
+
+        Returns:
+            Shape (N, E), or (E,) for one picture.
+
+        Raises:
+            CheckpointError: the model knows texts only.
+            PictureError: a picture cannot be read, or is too large.
+            InputError: an argument is not allowed.
+        """
+        inputs.check_dims(dims, (*self.config.head.matryoshka, self.dims))
+        options = EncodeOptions(dims=dims, normalize=normalize, precision=precision)
+        single = not isinstance(pictures, Sequence) or isinstance(pictures, (str, bytes))
+        items = [pictures] if single else pictures
+        with inputs.progress(items, show_progress) as advance:
+            vectors = self._finish(self.pictures.embed_all(items, tokens, advance), options)
+        return vectors[0] if single else vectors
 
     def encode_ids(
         self,

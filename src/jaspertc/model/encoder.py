@@ -60,8 +60,11 @@ class Encoder(nn.Module):
         Raises:
             InputError: a token id is outside the vocabulary.
         """
-        x = self.compress(batch, targets)
-        layout = PackedLayout.of(targets, x.device)
+        return self.from_rows(self.compress(batch, targets), targets)
+
+    def from_rows(self, x: Tensor, lengths: IntArray) -> Tensor:
+        """Compressed embeddings or what stands for them, (C, D), and each text's rows, (N,) -> (N, E)."""
+        layout = PackedLayout.of(lengths, x.device)
         x = self.backbone(x, layout)
         out: Tensor = self.head(self._pool(x, layout))
         return out

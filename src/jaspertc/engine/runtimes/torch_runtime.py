@@ -100,6 +100,15 @@ class TorchRuntime:
         if before is not None:
             yield before.on_host()
 
+    def embed_rows(self, rows: Tensor, lengths: IntArray) -> FloatArray:
+        """Vectors before normalisation, shape (N, E), of rows that stand for compressed tokens, shape (C, D).
+
+        Args:
+            lengths: rows of each text or picture, shape (N,).
+        """
+        with torch.inference_mode():
+            return OnTheWay(self.encoder.from_rows(rows.to(self.dtype), lengths)).on_host()
+
     def _start(self, batch: PackedBatch, targets: IntArray) -> "OnTheWay":
         with torch.inference_mode():
             return OnTheWay(self.encoder(batch, targets))

@@ -1,0 +1,106 @@
+"""Pictures to vectors: an image encoder's features, then the runtime's own text layers.
+
+Shape legend: N pictures, S pixels a side, F features, G features a side of the grid, E width of the vectors.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jaspertc.checkpoint import Checkpoint
+from jaspertc.checkpoint.vision import read_vision, vision_fingerprint
+from jaspertc.corpus.pictures import read_picture, to_pixels
+from jaspertc.engine.precision import FloatArray
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
+from jaspertc.model.vision import ImageEncoder, VisionTower
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BATCH_PICTURES = 16
+Features = Callable[[np.ndarray], Tensor]
+
+
+class PictureSide:
+    """The picture side of a model that is loaded; its weights are read when first used.
+
+    Raises:
+        CheckpointError: on first use, if the model has none.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, runtime: TorchRuntime) -> None:
+        self._checkpoint, self._runtime = checkpoint, runtime
+
+    @cached_property
+    def tower(self) -> VisionTower:
+        """Image encoder and projection."""
+        width = self._checkpoint.info.config.backbone.hidden_size
+        tower = read_vision(self._checkpoint.folder, width).requires_grad_(False)
+        return tower.to(device=self._runtime.device)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that determines a picture's vector."""
+        return f"{self._checkpoint.fingerprint}+{vision_fingerprint(self._checkpoint.folder)}"
+
+    @cached_property
+    def _features(self) -> Features:
+        if self._runtime.name == "openvino":
+            return OpenVINOFeatures(self.tower.encoder)
+        return TorchFeatures(self.tower.encoder, self._runtime.device)
+
+    def embed_all(
+        self, pictures: Sequence[Any], tokens: int | None, advance: Callable[[int], None] = lambda count: None
+    ) -> FloatArray:
+        """Raw vectors, shape (N, E), as of ``encode_image``; ``advance`` is told of so many pictures done."""
+        tokens = self.tower.config.tokens if tokens is None else tokens
+        self.tower.side_of(tokens)
+        vectors = np.empty((len(pictures), self._checkpoint.info.config.embedding_dims), np.float32)
+        for begin in range(0, len(pictures), BATCH_PICTURES):
+            chunk = pictures[begin : begin + BATCH_PICTURES]
+            images = [read_picture(picture, reduced_to=self.tower.encoder.image_size) for picture in chunk]
+            vectors[begin : begin + len(chunk)] = self._embed(images, tokens)
+            advance(len(chunk))
+        return vectors
+
+    def _embed(self, images: Sequence["Image"], tokens: int) -> FloatArray:
+        with torch.inference_mode():
+            features = self._features(to_pixels(images, self.tower.encoder))
+            rows = self.tower(self.tower.pool(features, tokens))
+        lengths = np.full(len(images), self.tower.rows_of(tokens), dtype=np.int64)
+        return self._runtime.embed_rows(rows, lengths)
+
+
+class TorchFeatures:
+    """An image encoder as it is: normalised pixels, shape (N, 3, S, S) -> features, (N, F, G, G)."""
+
+    def __init__(self, encoder: ImageEncoder, device: torch.device) -> None:
+        self._encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device = device
+
+    def __call__(self, pixels: np.ndarray) -> Tensor:
+        features: Tensor = self._encoder(torch.from_numpy(pixels).to(self._device))
+        return features
+
+
+class OpenVINOFeatures:
+    """An image encoder compiled by OpenVINO, in float32."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        import openvino as ov
+
+        example = torch.zeros(1, 3, encoder.image_size, encoder.image_size)
+        graph = ov.convert_model(encoder, example_input=example)
+        options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+        self._compiled: Any = ov.Core().compile_model(graph, "CPU", options)
+        self._requests = threading.local()
+
+    def __call__(self, pixels: np.ndarray) -> Tensor:
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._compiled.create_infer_request()
+        return torch.from_numpy(self._requests.own.infer([pixels])[0].copy())
