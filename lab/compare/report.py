@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaspertc.files.aside import written_aside
 from jaspertc.reports.content import Report, Section, Table
-from jaspertc.reports.html import to_html
-from jaspertc.reports.markdown import to_markdown
 from jaspertc.reports.numbers import NONE, Spread, number, spread
+from jaspertc.reports.pages import write_pages
 from lab.compare import figures
 from lab.compare.settings import QUERIES, QUERY_TOKENS
 from lab.compare.store import read_results
@@ -41,19 +39,7 @@ def write_report(folder: Path) -> list[Path]:
     Raises:
         DataFileError: the results cannot be read.
     """
-    report = build(read_results(folder))
-    made = []
-    pictures = [figure for section in report.sections for figure in section.figures]
-    if pictures:
-        (folder / PICTURES).mkdir(exist_ok=True)
-    for figure in pictures:
-        made.append(folder / PICTURES / f"{figure.name}.png")
-        made[-1].write_bytes(figure.png)
-    for name, content in (("report.html", to_html(report)), ("report.md", to_markdown(report, PICTURES))):
-        made.append(folder / name)
-        with written_aside(made[-1]) as file:
-            file.write(content.encode())
-    return made
+    return write_pages(build(read_results(folder)), folder / "report", PICTURES)
 
 
 def build(content: Mapping[str, Any]) -> Report:

@@ -8,8 +8,8 @@ from jaspertc.evaluation import tables
 from jaspertc.evaluation.figures import heat_map, quality_latency
 from jaspertc.evaluation.store import Contents, Score, read_folder, read_table
 from jaspertc.evaluation.summary import Summary, distinct
-from jaspertc.files.aside import written_aside
 from jaspertc.reports.content import Report, Section, Table
+from jaspertc.reports.pages import write_pages
 
 MAPS = 3
 
@@ -32,25 +32,10 @@ def write_report(
     Raises:
         DataFileError: there are no results, or a file is damaged or no table.
     """
-    from jaspertc.reports.html import to_html
-    from jaspertc.reports.markdown import to_markdown
-
     contents = read_folder(folder)
     report = build(contents, title, [read_table(path) for path in more], texts=texts)
     output = output.with_suffix("") if output.suffix in (".html", ".md") else output
-    pictures = output.with_name(f"{output.name}-files")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figures = [figure for section in report.sections for figure in section.figures]
-    if figures:
-        pictures.mkdir(exist_ok=True)
-    for figure in figures:
-        (pictures / f"{figure.name}.png").write_bytes(figure.png)
-    files = {".html": to_html(report), ".md": to_markdown(report, pictures.name)}
-    made = [output.with_name(output.name + ending) for ending in files]
-    for path, content in zip(made, files.values()):
-        with written_aside(path) as file:
-            file.write(content.encode())
-    return made
+    return write_pages(report, output, f"{output.name}-files")[-2:]
 
 
 def build(
