@@ -8,6 +8,7 @@ Shape legend: N texts, T tokens, C compressed tokens, G gathered tokens (windows
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,13 +112,21 @@ def windows(lengths: IntArray, targets: IntArray) -> Windows:
     offsets, target_offsets = offsets_of(lengths), offsets_of(targets)
     text = np.repeat(np.arange(len(targets)), targets)
     index = np.arange(target_offsets[-1]) - target_offsets[text]
-    length, target = lengths[text], targets[text]
-    first = (index * length) // target
-    size = -((-(index + 1) * length) // target) - first
+    first, end = window_edges(index, lengths[text], targets[text])
+    size = end - first
     ends = np.cumsum(size)
     starts = ends - size
     gather = np.arange(ends[-1]) + np.repeat(offsets[text] + first - starts, size)
     return Windows(gather=gather, starts=starts, lengths=targets)
+
+
+def window_edges(index: Any, length: Any, target: Any) -> tuple[Any, Any]:
+    """AdaptiveAvgPool1d's window of output ``index``, end excluded, for any integers that can be divided.
+
+    >>> window_edges(1, 5, 3)
+    (1, 4)
+    """
+    return (index * length) // target, ((index + 1) * length + target - 1) // target
 
 
 def window_bounds(length: int, target: int) -> list[tuple[int, int]]:
@@ -126,4 +135,4 @@ def window_bounds(length: int, target: int) -> list[tuple[int, int]]:
     >>> window_bounds(5, 3)
     [(0, 2), (1, 4), (3, 5)]
     """
-    return [((i * length) // target, -(-(i + 1) * length // target)) for i in range(target)]
+    return [window_edges(i, length, target) for i in range(target)]

@@ -1,0 +1,130 @@
+"""Matrix products and the token table of an exported graph, in float32, float16 or int8.
+
+Shape legend: R rows, I inputs, O outputs, V vocabulary, D model width, C compressed tokens, W widest window.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jaspertc.errors import InputError
+from jaspertc.export.graph import Array, Graph, Value
+from jaspertc.model.int8 import Int8Matrix, quantize_rows
+
+WEIGHTS = ("float32", "float16", "int8")
+
+
+def check_weights(weights: str) -> None:
+    """Raise InputError unless ``weights`` is one of ``WEIGHTS``."""
+    if weights not in WEIGHTS:
+        raise InputError(f"weights is {weights!r}, it must be one of {', '.join(WEIGHTS)}")
+
+
+def array(weight: Tensor, dtype: Any = np.float32) -> Array:
+    """A parameter's values."""
+    values: Array = weight.detach().float().cpu().numpy().astype(dtype, copy=False)
+    return values
+
+
+def int8_rows(weight: Any) -> tuple[Array, Array]:
+    """A layer's weight as int8, (O, I), with scales, (O, 1): its own integers if it has them."""
+    if isinstance(weight, Int8Matrix):
+        return weight.weight.numpy(), array(weight.scale)
+    whole, scale = quantize_rows(weight if isinstance(weight, Tensor) else weight.weight)
+    return whole.numpy(), array(scale)
+
+
+def dense(layer: Any) -> Tensor:
+    """A layer's weight in float32, (O, I)."""
+    weight: Tensor = layer.dense() if isinstance(layer, Int8Matrix) else layer.weight.detach().float()
+    return weight
+
+
+class Products:
+    """How matrices are stored and multiplied.
+
+    Args:
+        weights: ``float32``; ``float16``, computed in float32; or ``int8``: one scale per output, and the
+            other side is rounded as it comes, row by row.
+    """
+
+    def __init__(self, graph: Graph, weights: str) -> None:
+        check_weights(weights)
+        self.graph, self.weights = graph, weights
+
+    def linear(self, name: str, x: Value, *layers: Any) -> Value:
+        """One product for all layers that read ``x``, (R, I), their outputs side by side: (R, O)."""
+        bias = None
+        if layers[0].bias is not None:
+            bias = np.concatenate([array(layer.bias) for layer in layers])
+        if self.weights == "int8":
+            return self._int8_product(name, x, layers, bias)
+        out = self.graph.op("MatMul", x, self.matrix(f"{name}.weight", torch.cat([*map(dense, layers)])))
+        return out if bias is None else out + self.graph.weight(f"{name}.bias", bias)
+
+    def matrix(self, name: str, weight: Tensor) -> Value:
+        """A weight, (O, I), as what a product takes, (I, O) float32."""
+        dtype = np.float16 if self.weights == "float16" else np.float32
+        stored = self.graph.weight(name, np.ascontiguousarray(array(weight, dtype).T))
+        return self.graph.cast(stored, np.float32) if dtype == np.float16 else stored
+
+    def _int8_product(self, name: str, x: Value, layers: Sequence[Any], bias: Array | None) -> Value:
+        """With x = scale (q - zero) for each row, x W = scale (q W) - scale zero (sum of W): the second part
+        and the bias are one product of two columns, (R, 2) by (2, O)."""
+        graph = self.graph
+        pairs = [int8_rows(layer) for layer in layers]
+        whole = np.concatenate([rows for rows, _ in pairs])
+        scales = np.concatenate([scale for _, scale in pairs])[:, 0]
+        sums = whole.sum(1, dtype=np.int64) * scales
+        rounded, scale, low = self._rounded(x)
+        product = graph.op(
+            "MatMulInteger", rounded, graph.weight(f"{name}.weight", np.ascontiguousarray(whole.T))
+        )
+        out = graph.cast(product, np.float32) * graph.weight(f"{name}.scale", scales) * scale
+        if bias is None:
+            return out + low * sums.astype(np.float32)
+        ones = graph.op("Expand", np.ones((1, 1), np.float32), graph.op("Shape", low))
+        rest = graph.weight(f"{name}.rest", np.stack([sums, bias]).astype(np.float32))
+        return out + graph.op("MatMul", graph.op("Concat", low, ones, axis=1), rest)
+
+    def _rounded(self, x: Value) -> tuple[Value, Value, Value]:
+        """Rows as uint8 from their lowest to their highest value, (R, I); of each row the scale and what 0
+        stands for, (R, 1). A row is rounded by itself, so a text's vector does not depend on others."""
+        graph = self.graph
+        low = graph.op("Min", graph.reduce("Min", x, 1, keepdims=True), np.array(0, np.float32))
+        high = graph.op("Max", graph.reduce("Max", x, 1, keepdims=True), np.array(1e-12, np.float32))
+        scale = (high - low) * np.array(1 / 255, np.float32)
+        zero = graph.op("Round", low / scale)  # in -255 ... 0
+        places = graph.reshape(graph.cast(graph.op("Neg", zero), np.uint8), -1)
+        rounded = graph.op("QuantizeLinear", x, graph.reshape(scale, -1), places, axis=0)
+        return rounded, scale, zero * scale
+
+
+class Table:
+    """The token table with the compressor's per-token transform folded in."""
+
+    def __init__(self, graph: Graph, weights: str, rows: Tensor | Int8Matrix) -> None:
+        self.graph = graph
+        self._scales: Value | None = None
+        if weights == "int8":
+            whole, scales = int8_rows(rows)
+            self._rows = graph.weight("tokens.weight", whole)
+            self._scales = graph.weight("tokens.scale", scales[:, 0])
+        else:
+            dtype = np.float16 if weights == "float16" else np.float32
+            values = rows.dense() if isinstance(rows, Int8Matrix) else rows
+            self._rows = graph.weight("tokens.weight", array(values, dtype))
+        self._float = weights == "float32"
+
+    def mean(self, ids: Value, weights: Value) -> Value:
+        """Weighted sums of rows: ids and weights, (C, W) -> (C, D)."""
+        graph = self.graph
+        rows = graph.op("Gather", self._rows, ids)
+        if not self._float:
+            rows = graph.cast(rows, np.float32)
+        if self._scales is not None:
+            weights = graph.op("Gather", self._scales, ids) * weights
+        return graph.reduce("Sum", rows * graph.unsqueeze(weights, 2), 1)
