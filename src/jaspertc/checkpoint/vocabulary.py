@@ -96,6 +96,15 @@ def prune_tokenizer(tokenizer_json: str, keep: IntArray) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
+def prune_to_texts(
+    tokenizer: Tokenizer, texts: Iterable[str], *, min_count: int = 1, scripts: Sequence[str] = ()
+) -> tuple[str, IntArray, float]:
+    """The pruned ``tokenizer.json``, the ids it keeps, and the share of the texts' tokens that these are."""
+    counts, content = count_tokens(tokenizer, texts), tokenizer.to_json()
+    keep = tokens_to_keep(content, counts, min_count=min_count, scripts=scripts)
+    return prune_tokenizer(content, keep), keep, float(counts[keep].sum() / max(1, counts.sum()))
+
+
 def _pieces(content: dict[str, Any]) -> dict[str, int]:
     vocabulary = content["model"]["vocab"]
     if isinstance(vocabulary, list):

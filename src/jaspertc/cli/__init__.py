@@ -12,6 +12,7 @@ from jaspertc.cli.demo import demo as demo_command
 from jaspertc.cli.distil import distil as distil_command
 from jaspertc.cli.embed import embed as embed_command
 from jaspertc.cli.evaluate import evaluate as evaluate_command
+from jaspertc.cli.export import export as export_command
 from jaspertc.cli.graft import graft as graft_command
 from jaspertc.cli.index import index as index_command
 from jaspertc.cli.inspect import inspect as inspect_command
@@ -38,6 +39,7 @@ app.command(name="index")(index_command)
 app.command(name="search")(search_command)
 app.command(name="serve")(serve_command)
 app.command(name="graft")(graft_command)
+app.command(name="export")(export_command)
 app.command(name="optimize")(optimize_command)
 app.command(name="clean")(clean_command)
 app.command(name="lengths")(lengths_command)

@@ -55,7 +55,7 @@ def graft(
 
     from jaspertc.checkpoint import load_checkpoint, save_checkpoint
     from jaspertc.checkpoint.surgery import graft
-    from jaspertc.checkpoint.vocabulary import count_tokens, prune_tokenizer, tokens_to_keep
+    from jaspertc.checkpoint.vocabulary import prune_to_texts
     from jaspertc.corpus.read import read_texts
 
     console = Console(stderr=True)
@@ -64,11 +64,11 @@ def graft(
     tokenizer_json, keep = checkpoint.tokenizer.to_json(), None
     if vocabulary:
         rows = chain.from_iterable(read_texts(path, text_field=text_field) for path in vocabulary)
-        counts = count_tokens(checkpoint.tokenizer, (row.text for row in rows))
-        keep = tokens_to_keep(tokenizer_json, counts, min_count=min_count, scripts=scripts or [])
-        tokenizer_json = prune_tokenizer(tokenizer_json, keep)
-        share = counts[keep].sum() / max(1, counts.sum())
-        console.print(f"kept {len(keep):,} of {len(counts):,} tokens, {share:.3%} of those read")
+        tokenizer_json, keep, share = prune_to_texts(
+            checkpoint.tokenizer, (row.text for row in rows), min_count=min_count, scripts=scripts or []
+        )
+        total = checkpoint.tokenizer.vocab_size
+        console.print(f"kept {len(keep):,} of {total:,} tokens, {share:.3%} of those read")
     student = graft(
         checkpoint.encoder,
         layers=_layers(layers),

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaspertc.config import BackboneConfig
 from jaspertc.export.compression import Layout
-from jaspertc.export.graph import Graph, Value
+from jaspertc.export.graph import Value
 from jaspertc.export.products import Products, array
 from jaspertc.model.backbones import Backbone
 
@@ -83,7 +83,9 @@ def bert(layers: Layers, x: Value, backbone: Any) -> Value:
     tables = backbone.embeddings
     places = array(tables.position_embeddings.weight)[tables.position_offset :]
     rows = graph.weight("positions.weight", places + array(tables.token_type_embeddings.weight)[0])
-    x = layers.norm("embeddings.norm", x + graph.op("Gather", rows, layers.layout.positions), tables.LayerNorm)
+    x = layers.norm(
+        "embeddings.norm", x + graph.op("Gather", rows, layers.layout.positions), tables.LayerNorm
+    )
     gelu = {"none": "none", "tanh": "tanh"}[config.gelu]
     for number, layer in enumerate(backbone.encoder.layer):
         name, own = f"layer.{number}", layer.attention.self

@@ -23,6 +23,7 @@ from jaspertc.export.graph import Graph, Value
 from jaspertc.export.products import Products, Table, array
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix
+from jaspertc.text.packing import IntArray
 
 INPUTS = ("input_ids", "attention_mask", "ratio", "threshold")
 OUTPUT, RAW = "embedding", "raw"
@@ -48,17 +49,27 @@ def check_exportable(checkpoint: Checkpoint) -> None:
         if kind not in known:
             raise CheckpointError(
                 f"the {what} {kind!r} of {checkpoint.name!r} cannot be exported; "
-                f"those that can are {', '.join(known)}"  # type: ignore[arg-type]
+                f"those that can are {', '.join(known)}"
             )
 
 
 def build(
-    checkpoint: Checkpoint, *, weights: str, defaults: bool = True, raw: bool = False
+    checkpoint: Checkpoint,
+    *,
+    weights: str,
+    ratio: float,
+    threshold: int,
+    keep: IntArray | None = None,
+    defaults: bool = True,
+    raw: bool = False,
 ) -> ExportedGraph:
     """The graph of a model.
 
     Args:
         weights: ``float32``, ``float16`` or ``int8``.
+        ratio: the default.
+        threshold: the default.
+        keep: rows of the token table to keep, in their new order; ``None`` keeps all.
         defaults: ratio and threshold may be left out in a call.
         raw: a second output, ``raw``: the vectors before normalisation.
 
@@ -68,15 +79,15 @@ def build(
     check_exportable(checkpoint)
     encoder, graph = checkpoint.encoder, Graph()
     config = encoder.config
-    ids, mask, ratio, threshold = (Value(graph, name) for name in INPUTS)
-    tokens = real_tokens(graph, ids, mask, vocab_size=encoder.backbone.token_table.num_embeddings)
+    ids, mask, given_ratio, given_threshold = (Value(graph, name) for name in INPUTS)
+    rows = folded_rows(encoder, keep)
+    vocab_size = len(rows.weight if isinstance(rows, Int8Matrix) else rows)
+    tokens = real_tokens(graph, ids, mask, vocab_size=vocab_size)
     wanted = tokens.lengths
     if encoder.compressor.can_compress:
-        wanted = target_lengths(
-            graph, tokens.lengths, ratio, threshold, default_ratio=config.compressor.ratio
-        )
+        wanted = target_lengths(graph, wanted, given_ratio, given_threshold, default_ratio=ratio)
     layout = layout_of(graph, graph.op("Min", wanted, config.backbone.max_positions))
-    table = Table(graph, weights, folded_rows(encoder))
+    table = Table(graph, weights, rows)
     x = table.mean(*WINDOWS[config.compressor.kind](graph, tokens, layout))
     x = layers_graph(Products(graph, weights), encoder.backbone, layout, x)
     vectors = _head(graph, encoder, POOLERS[config.pooler](graph, layout, x))
@@ -86,8 +97,8 @@ def build(
     for name, value in outputs.items():
         graph.nodes.append(helper.make_node("Identity", [value.name], [name]))
     if defaults and encoder.compressor.can_compress:
-        graph.weights["ratio"] = np.array([config.compressor.ratio])
-        graph.weights["threshold"] = np.array([config.compressor.threshold])
+        graph.weights["ratio"] = np.array([ratio])
+        graph.weights["threshold"] = np.array([threshold])
     return ExportedGraph(
         graph=graph,
         inputs=_inputs(encoder.compressor.can_compress),
@@ -108,14 +119,15 @@ def _inputs(can_compress: bool) -> list[onnx.ValueInfoProto]:
 
 
 @torch.inference_mode()
-def folded_rows(encoder: Encoder) -> Tensor | Int8Matrix:
-    """The token table after the compressor's MLP, which depends on the token alone: (V, D)."""
+def folded_rows(encoder: Encoder, keep: IntArray | None = None) -> Tensor | Int8Matrix:
+    """The token table after the compressor's MLP, which depends on the token alone: (V, D), or some rows."""
     table: Any = encoder.backbone.token_table
+    ids = torch.arange(table.num_embeddings) if keep is None else torch.from_numpy(keep)
     if encoder.config.compressor.mlp == "none":
-        return table if isinstance(table, Int8Matrix) else table.weight.detach()
+        whole = isinstance(table, Int8Matrix)
+        return Int8Matrix(table.weight[ids], table.scale[ids]) if whole else table.weight.detach()[ids]
     transform = deepcopy(encoder.compressor).float().transform
-    ids = torch.arange(table.num_embeddings)
-    return torch.cat([transform(table(part).float()) for part in ids.split(FOLDED_ROWS)])
+    return torch.cat([transform(table(part).float()) for part in torch.split(ids, FOLDED_ROWS)])
 
 
 def _mean(graph: Graph, layout: Layout, x: Value) -> Value:

@@ -106,9 +106,11 @@ class Graph:
 
     def reduce(self, kind: str, x: Value, *axes: int, keepdims: bool = False) -> Value:
         """``ReduceSum``, ``ReduceMax`` ... over ``axes``, or over all."""
-        return self.op(f"Reduce{kind}", x, np.array(axes, dtype=np.int64), keepdims=int(keepdims)) if (
-            axes
-        ) else self.op(f"Reduce{kind}", x, keepdims=0)
+        return (
+            self.op(f"Reduce{kind}", x, np.array(axes, dtype=np.int64), keepdims=int(keepdims))
+            if (axes)
+            else self.op(f"Reduce{kind}", x, keepdims=0)
+        )
 
     def dimension(self, x: Value, axis: int) -> Value:
         """The size of one dimension, shape ()."""

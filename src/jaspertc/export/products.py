@@ -62,7 +62,8 @@ class Products:
             bias = np.concatenate([array(layer.bias) for layer in layers])
         if self.weights == "int8":
             return self._int8_product(name, x, layers, bias)
-        out = self.graph.op("MatMul", x, self.matrix(f"{name}.weight", torch.cat([*map(dense, layers)])))
+        matrix = self.matrix(f"{name}.weight", torch.cat([dense(layer) for layer in layers]))
+        out = self.graph.op("MatMul", x, matrix)
         return out if bias is None else out + self.graph.weight(f"{name}.bias", bias)
 
     def matrix(self, name: str, weight: Tensor) -> Value:
@@ -78,16 +79,16 @@ class Products:
         pairs = [int8_rows(layer) for layer in layers]
         whole = np.concatenate([rows for rows, _ in pairs])
         scales = np.concatenate([scale for _, scale in pairs])[:, 0]
-        sums = whole.sum(1, dtype=np.int64) * scales
+        sums: Array = (whole.sum(1, dtype=np.int64) * scales).astype(np.float32)
         rounded, scale, low = self._rounded(x)
         product = graph.op(
             "MatMulInteger", rounded, graph.weight(f"{name}.weight", np.ascontiguousarray(whole.T))
         )
         out = graph.cast(product, np.float32) * graph.weight(f"{name}.scale", scales) * scale
         if bias is None:
-            return out + low * sums.astype(np.float32)
+            return out + low * sums
         ones = graph.op("Expand", np.ones((1, 1), np.float32), graph.op("Shape", low))
-        rest = graph.weight(f"{name}.rest", np.stack([sums, bias]).astype(np.float32))
+        rest = graph.weight(f"{name}.rest", np.stack([sums, bias]))
         return out + graph.op("MatMul", graph.op("Concat", low, ones, axis=1), rest)
 
     def _rounded(self, x: Value) -> tuple[Value, Value, Value]:
