@@ -37,6 +37,7 @@ class CheckpointInfo:
         default_prompt_name: the prompt used when a call names none.
         max_length: tokens kept per text by default; ``None`` keeps all.
         fallback_id: token that stands for a text without tokens.
+        piece_length: longer texts are cut into pieces of at most so many tokens; ``None`` keeps them whole.
         rename: weight name in the file -> name in the module, or ``None`` for weights not used.
         extra_weights: further tensors, by module name (a sentence-transformers Dense layer).
         notes: how the folder was made, by the name of what made it (``optimize``); nothing is read from it.
@@ -48,6 +49,7 @@ class CheckpointInfo:
     max_length: int | None
     fallback_id: int | None
     rename: Callable[[str], str | None]
+    piece_length: int | None = None
     extra_weights: Mapping[str, Tensor] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -133,6 +135,7 @@ def _ours(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
         default_prompt_name=default,
         max_length=_token_limit(section.get("max_length")),
         fallback_id=section.get("fallback_id"),
+        piece_length=_token_limit(section.get("piece_length")),
         rename=_released_rename,
         notes=dict(section.get("notes") or {}),
     )

@@ -32,6 +32,7 @@ def save_checkpoint(
     default_prompt_name: str | None = None,
     max_length: int | None = None,
     fallback_id: int | None = None,
+    piece_length: int | None = None,
     weights: str = "keep",
     notes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -60,6 +61,7 @@ def save_checkpoint(
         "model": asdict(config),
         "max_length": max_length,
         "fallback_id": fallback_id,
+        "piece_length": piece_length,
         **({"notes": dict(notes)} if notes else {}),
     }
     ratio_keywords = ["compression_ratio", "length_threshold", "max_compressed"]

@@ -3,7 +3,7 @@
 Shape legend: N texts, L tokens of one text, E width of the vectors.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from jaspertc.config import ModelConfig
 from jaspertc.engine import options as inputs
 from jaspertc.engine.ahead import ahead
 from jaspertc.engine.batching import plan_batches
-from jaspertc.engine.fitting import Fitting
-from jaspertc.engine.options import Advance, EncodeOptions
+from jaspertc.engine.fitting import Fitted, Fitting
+from jaspertc.engine.options import EncodeOptions
 from jaspertc.engine.pictures import PictureSide
 from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarity, to_precision
 from jaspertc.engine.runtimes import build_runtime
@@ -44,7 +44,7 @@ class Embedder:
     def __init__(self, checkpoint: Checkpoint, runtime: TorchRuntime) -> None:
         self.checkpoint = checkpoint
         self.runtime = runtime
-        self._fitting = Fitting(checkpoint, runtime)
+        self.fitting = Fitting(checkpoint, runtime)
         self.pictures = PictureSide(checkpoint, runtime)
 
     @classmethod
@@ -96,7 +96,17 @@ class Embedder:
 
         A model without a compressor keeps no more than it has positions.
         """
-        return self._fitting.max_length
+        return self.fitting.max_length
+
+    @property
+    def long_texts(self) -> str:
+        """What is done with long texts unless a call says otherwise: ``pieces`` or ``compress``."""
+        return self.fitting.long_texts
+
+    @property
+    def piece_length(self) -> int:
+        """Tokens of a piece, prompt and special tokens included, where long texts are cut into pieces."""
+        return self.fitting.piece_length
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -111,7 +121,7 @@ class Embedder:
     @property
     def default_ratio(self) -> float:
         """The ratio used when a call gives none; 1 for a model without a compressor."""
-        return self.config.compressor.ratio if self._fitting.can_compress else 1.0
+        return self.config.compressor.ratio if self.fitting.can_compress else 1.0
 
     @property
     def default_threshold(self) -> int:
@@ -131,7 +141,7 @@ class Embedder:
         dims: int | None = None,
         normalize: bool | None = None,
         precision: str = "float32",
-        long_texts: str = "compress",
+        long_texts: str | None = None,
         show_progress: bool = False,
     ) -> Vectors:
         """Embed texts.
@@ -148,8 +158,11 @@ class Embedder:
             dims: cut vectors to this width, if the model was trained for it (then normalise again).
             normalize: unit length; default as the model's folder says.
             precision: ``float32``, ``float16``, ``int8`` or ``ubinary``; see ``to_precision``.
-            long_texts: a text with more compressed tokens than the model has positions is compressed
-                further (``compress``) or loses its end (``truncate``); a ``LongTextWarning`` counts them.
+            long_texts: ``pieces``: a text longer than the model reads well (``self.piece_length``) is cut at
+                ends of sentences into rows of their own, which share its compressed tokens; its vector is
+                their mean, earlier ones counting more. ``compress``: what exceeds the positions is compressed
+                further. ``truncate``: it loses its end. Default: ``self.long_texts``. A ``LongTextWarning``
+                counts texts that were cut or compressed further.
             show_progress: draw a progress bar on standard error.
 
         Returns:
@@ -214,19 +227,21 @@ class Embedder:
     def _read_blocks(
         self, texts: Iterable[str], options: EncodeOptions, prefix: str, ratios: Any
     ) -> Iterator[Vectors]:
-        def tokenized(piece: tuple[int, list[str]]) -> list[IntArray]:
-            begin, chunk = piece
-            return self.tokenize(chunk, prompt=prefix, max_length=options.max_length, first_index=begin)
+        def fitted(chunk: tuple[int, list[str]]) -> Fitted:
+            begin, block = chunk
+            rows = self.tokenize(block, prompt=prefix, max_length=options.max_length, first_index=begin)
+            part = ratios if ratios.ndim == 0 else ratios[begin : begin + len(block)]
+            return self.fitting.fit(rows, part, options, texts=block, prompt=prefix)
 
         done = cut = compressed = 0
-        tokens = ahead(tokenized, inputs.chunks(texts, options.block_size))
-        with inputs.progress(texts, options.show_progress) as advance, closing(tokens):
-            for rows in tokens:
-                part = ratios if ratios.ndim == 0 else ratios[done : done + len(rows)]
-                rows, targets, *counts = self._fitting.fit(rows, part, options)
-                yield self._finish(self._embed_rows(rows, targets, advance), options)
-                done, cut, compressed = done + len(rows), cut + counts[0], compressed + counts[1]
-        self._fitting.warn_of_long_texts(cut, compressed, done)
+        blocks = ahead(fitted, inputs.chunks(texts, options.block_size))
+        with inputs.progress(texts, options.show_progress) as advance, closing(blocks):
+            for block in blocks:
+                vectors = self._embed_rows(block.texts.rows, block.targets, block.texts.told(advance))
+                yield self._finish(block.texts.combine(vectors), options)
+                done, cut = done + len(block.texts), cut + block.cut
+                compressed += block.compressed
+        self.fitting.warn_of_long_texts(cut, compressed, done)
 
     def encode_image(
         self,
@@ -292,19 +307,19 @@ class Embedder:
         if not ids:
             return self._no_vectors()
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        over = np.flatnonzero(lengths > self._fitting.positions)
-        if len(over) and not self._fitting.can_compress:
+        over = np.flatnonzero(lengths > self.fitting.positions)
+        if len(over) and not self.fitting.can_compress:
             raise InputError(
-                f"row {over[0]} has {lengths[over[0]]} tokens, this model has {self._fitting.positions} "
+                f"row {over[0]} has {lengths[over[0]]} tokens, this model has {self.fitting.positions} "
                 "positions and no compressor; cut the row"
             )
         # A limit on the length of texts is no reason to cut ids: max_length=longest switches it off.
         options = EncodeOptions(
             threshold=threshold, max_compressed=max_compressed, max_length=int(lengths.max())
         )
-        _, targets, _, compressed = self._fitting.fit(ids, self._ratios(ratio, ids), options)
-        self._fitting.warn_of_long_texts(0, compressed, len(ids))
-        vectors = self._embed_rows(ids, targets)
+        fitted = self.fitting.fit(ids, self._ratios(ratio, ids), options)
+        self.fitting.warn_of_long_texts(0, fitted.compressed, len(ids))
+        vectors = self._embed_rows(ids, fitted.targets)
         return normalized(vectors) if (self.config.normalize if normalize is None else normalize) else vectors
 
     def tokenize(
@@ -328,8 +343,8 @@ class Embedder:
         threshold: int | None = None,
         max_compressed: int | None = None,
     ) -> IntArray:
-        """Tokens computed for texts with these token counts, shape (N,) -> (N,), positions respected."""
-        return self._fitting.target_lengths(
+        """Tokens computed for texts with these token counts, all pieces together, (N,) -> (N,)."""
+        return self.fitting.target_lengths(
             lengths,
             ratio=self.default_ratio if ratio is None else ratio,
             threshold=threshold,
@@ -366,16 +381,19 @@ class Embedder:
         return inputs.checked_ratios(self.default_ratio if ratio is None else ratio, texts)
 
     def _embed_rows(
-        self, rows: Sequence[IntArray], targets: IntArray, advance: Advance = inputs.ignore
+        self,
+        rows: Sequence[IntArray],
+        targets: IntArray,
+        advance: Callable[[IntArray], None] = lambda rows: None,
     ) -> FloatArray:
-        """Raw vectors in the order given; ``advance`` is told of each so many texts done."""
+        """Raw vectors in the order given; ``advance`` is told of the rows of each batch."""
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         vectors = np.empty((len(rows), self.dims), dtype=np.float32)
         pieces = plan_batches(targets, lengths, token_budget=self.runtime.token_budget)
         batches = ((pack([rows[i] for i in index]), targets[index]) for index in pieces)
         for index, found in zip(pieces, self.runtime.embed_all(batches)):
             vectors[index] = found
-            advance(len(index))
+            advance(index)
         return vectors
 
     def _no_vectors(self) -> FloatArray:

@@ -1,17 +1,22 @@
-"""How many tokens of a text are kept, and how many of them the layers compute.
+"""How many tokens of a text are kept, in which rows, and how many of them the layers compute.
 
-Shape legend: N texts, L tokens of one text.
+Shape legend: N texts, R rows of token ids, L tokens of one text.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.engine.options import EncodeOptions, warn_of_long_texts
+from jaspertc.engine.pieces import TextRows
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.model.compression import Ratio
 from jaspertc.text.packing import IntArray
+
+PIECE_LENGTH = 512  # of models that name none, where pieces are asked for
 
 
 class Fitting:
@@ -23,45 +28,111 @@ class Fitting:
         self._compressor = checkpoint.encoder.compressor
         self._limit = checkpoint.info.max_length
         self._threshold = checkpoint.info.config.compressor.threshold
+        self._piece_length = checkpoint.info.piece_length
         self.positions = checkpoint.info.config.backbone.max_positions
         self.can_compress = self._compressor.can_compress
 
     @property
     def max_length(self) -> int | None:
         """Tokens kept per text unless a call says otherwise; ``None`` keeps all."""
-        if self.can_compress:
+        if self.can_compress or self._piece_length is not None:
             return self._limit
         return self.positions if self._limit is None else min(self._limit, self.positions)
 
+    @property
+    def long_texts(self) -> str:
+        """What is done with long texts unless a call says otherwise."""
+        return "compress" if self._piece_length is None else "pieces"
+
+    @property
+    def piece_length(self) -> int:
+        """Tokens of a piece where texts are cut into pieces."""
+        return min(self.positions, self._piece_length or PIECE_LENGTH)
+
     def target_lengths(
-        self, lengths: IntArray, *, ratio: Ratio, threshold: int | None, max_compressed: int | None
+        self,
+        lengths: IntArray,
+        *,
+        ratio: Ratio,
+        threshold: int | None,
+        max_compressed: int | None,
+        long_texts: str | None = None,
     ) -> IntArray:
         """See ``Embedder.target_lengths``."""
-        wanted = self._wanted(lengths, ratio, threshold, max_compressed)
-        return self._computed(wanted, lengths, max_compressed)
+        targets = self._wanted(lengths, ratio, threshold, max_compressed)
+        if (long_texts or self.long_texts) == "pieces":
+            return targets
+        return self._computed(targets, lengths, max_compressed)
 
     def fit(
-        self, rows: list[IntArray], ratios: Any, options: EncodeOptions
-    ) -> tuple[list[IntArray], IntArray, int, int]:
-        """Rows that fit the model, their compressed lengths, how many were cut and how many compressed.
+        self,
+        rows: Sequence[IntArray],
+        ratios: Any,
+        options: EncodeOptions,
+        *,
+        texts: Sequence[str] = (),
+        prompt: str = "",
+    ) -> "Fitted":
+        """Rows that fit the model, and their compressed lengths.
 
         Args:
             rows: token ids of N texts, shape (L,) each.
             ratios: shape () or (N,).
+            texts: what the rows are from, without prompt; where there are none, no row is cut into pieces.
         """
         threshold = self._threshold if options.threshold is None else options.threshold
-        keep = self._tokens_kept(ratios, threshold, options)
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        cut = np.flatnonzero(lengths > keep)
+        in_pieces = (options.long_texts or self.long_texts) == "pieces" and len(texts) > 0
+        whole = TextRows.whole(rows)
+        keep = np.broadcast_to(self._tokens_kept(ratios, threshold, options, in_pieces), whole.lengths.shape)
+        cut = np.flatnonzero(whole.lengths > keep)
         if len(cut):
-            most = np.broadcast_to(keep, lengths.shape)
-            rows = list(rows)
-            for index in cut:
-                rows[index] = self._checkpoint.tokenizer.truncate(rows[index], int(most[index]))
-                lengths[index] = len(rows[index])
-        wanted = self._wanted(lengths, ratios, threshold, options.max_compressed)
-        targets = self._computed(wanted, lengths, options.max_compressed)
-        return rows, targets, len(cut), int((wanted > self.positions).sum())
+            shorter = list(rows)
+            for index in cut.tolist():
+                shorter[index] = self._checkpoint.tokenizer.truncate(rows[index], int(keep[index]))
+            whole = TextRows.whole(shorter)
+        if in_pieces:
+            whole = whole.with_pieces(self._pieces(whole, texts, prompt))
+        wanted = self._wanted(whole.lengths, ratios, threshold, options.max_compressed)
+        return Fitted(
+            texts=whole,
+            targets=self._of_rows(whole, wanted, options.max_compressed),
+            cut=len(cut),
+            compressed=0 if in_pieces else int((wanted > self.positions).sum()),
+        )
+
+    def text_rows(self, rows: Sequence[IntArray], texts: Sequence[str], prompt: str) -> TextRows:
+        """The rows of texts, never cut short, in pieces where this model reads long texts so."""
+        whole = TextRows.whole(rows)
+        if self.long_texts != "pieces":
+            return whole
+        return whole.with_pieces(self._pieces(whole, texts, prompt))
+
+    def row_targets(
+        self,
+        texts: TextRows,
+        *,
+        ratio: Ratio,
+        threshold: int | None = None,
+        max_compressed: int | None = None,
+    ) -> IntArray:
+        """Tokens computed for each row of texts, shape (R,); arguments are for each text as a whole."""
+        wanted = self._wanted(texts.lengths, ratio, threshold, max_compressed)
+        return self._of_rows(texts, wanted, max_compressed)
+
+    def _pieces(self, whole: TextRows, texts: Sequence[str], prompt: str) -> dict[int, list[IntArray]]:
+        return {
+            number: self._checkpoint.tokenizer.cut(
+                texts[number], prompt=prompt, room=self.piece_length, max_length=int(whole.lengths[number])
+            )[0]
+            for number in np.flatnonzero(whole.lengths > self.piece_length).tolist()
+        }
+
+    def _of_rows(self, texts: TextRows, wanted: IntArray, max_compressed: int | None) -> IntArray:
+        """Tokens computed for each row, shape (R,), from those wanted for each text, shape (N,)."""
+        if not texts.in_pieces:
+            return self._computed(wanted, texts.lengths, max_compressed)
+        lengths = np.array([len(row) for row in texts.rows], dtype=np.int64)
+        return self._computed(texts.row_targets(wanted), lengths, None)
 
     def warn_of_long_texts(self, cut: int, compressed: int, total: int) -> None:
         """A ``LongTextWarning`` for texts that ``fit`` cut, and one for those that it compressed further."""
@@ -87,12 +158,28 @@ class Fitting:
         limit = self.positions if max_compressed is None else min(self.positions, max_compressed)
         return self._runtime.adjusted(np.minimum(wanted, self.positions), most=np.minimum(lengths, limit))
 
-    def _tokens_kept(self, ratios: Any, threshold: int, options: EncodeOptions) -> Any:
+    def _tokens_kept(self, ratios: Any, threshold: int, options: EncodeOptions, in_pieces: bool) -> Any:
         """Tokens before compression at which a text is cut: one number, or one per text."""
         limit, most = self.positions, self.max_length
         keep = np.inf if options.max_length is not None or most is None else most
-        if self.can_compress and options.long_texts == "compress":
+        if in_pieces or (self.can_compress and (options.long_texts or self.long_texts) != "truncate"):
             return keep
         if not self.can_compress or threshold >= limit:
             return min(keep, limit)
         return np.minimum(keep, threshold + np.floor((limit - threshold) / ratios))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """Texts as they are computed.
+
+    Attributes:
+        targets: compressed tokens of each row, shape (R,).
+        cut: how many texts lost their end.
+        compressed: how many were compressed further than asked for, to fit the positions.
+    """
+
+    texts: TextRows
+    targets: IntArray
+    cut: int
+    compressed: int

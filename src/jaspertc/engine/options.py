@@ -18,7 +18,7 @@ from jaspertc.text.packing import IntArray
 # delay the first block.
 CHUNK_TEXTS = 4096
 CHUNK_CHARACTERS = 2_000_000
-LONG_TEXTS = ("compress", "truncate")
+LONG_TEXTS = ("pieces", "compress", "truncate")
 
 
 Advance = Callable[[int], None]
@@ -55,14 +55,14 @@ class EncodeOptions:
     dims: int | None = None
     normalize: bool | None = None
     precision: str = "float32"
-    long_texts: str = "compress"
+    long_texts: str | None = None
     show_progress: bool = False
     block_size: int | None = None
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
-        if self.long_texts not in LONG_TEXTS:
-            raise InputError(f"long_texts is {self.long_texts!r}, it must be {' or '.join(LONG_TEXTS)}")
+        if self.long_texts is not None and self.long_texts not in LONG_TEXTS:
+            raise InputError(f"long_texts is {self.long_texts!r}, it must be one of {', '.join(LONG_TEXTS)}")
         if self.max_length is not None and not is_integer(self.max_length):
             raise InputError(f"max_length is {self.max_length!r}, it must be an integer")
         if self.block_size is not None and not (is_integer(self.block_size) and self.block_size >= 1):

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
+from jaspertc.engine.pieces import TextRows
 from jaspertc.engine.precision import FloatArray
 from jaspertc.errors import InputError
 from jaspertc.server.metrics import Metrics
@@ -25,7 +26,6 @@ from jaspertc.server.scheduler import Scheduler
 from jaspertc.server.schema import Dial
 from jaspertc.server.served import ServedModel
 from jaspertc.server.settings import ServerSettings
-from jaspertc.text.packing import IntArray
 
 CHUNK_CHARACTERS = 65536  # tokenised in one go; other requests get their turn between two chunks
 TOKENIZERS = 2
@@ -141,14 +141,14 @@ class Flow:
         body = await request.body()
         return parse(body) if len(body) <= INLINE_BYTES else await self.off_loop(lambda: parse(body))
 
-    async def tokenize(self, texts: list[str], prefix: str) -> list[IntArray]:
+    async def tokenize(self, texts: list[str], prefix: str) -> TextRows:
         """Token ids of each text, within the limits.
 
         Raises:
             RequestError: a text, or all together, are too long.
         """
         self.model.check_characters([*texts, prefix])
-        rows: list[IntArray] = []
+        parts: list[TextRows] = []
         begin = 0
         while begin < len(texts):
             end, size = begin, 0
@@ -156,10 +156,14 @@ class Flow:
                 size += len(texts[end]) + len(prefix)
                 end += 1
             chunk = texts[begin:end]
-            rows += await self.off_loop(lambda chunk=chunk: self.model.tokenize(chunk, prefix))  # type: ignore[misc]
+            parts.append(await self.off_loop(lambda chunk=chunk: self.model.tokenize(chunk, prefix)))  # type: ignore[misc]
             begin = end
-        self.model.check_rows(rows, most_together=self.settings.max_request_tokens)
-        return rows
+        return self.checked(TextRows.joined(parts))
+
+    def checked(self, texts: TextRows) -> TextRows:
+        """Texts within the limits of this server."""
+        self.model.check_lengths(texts.lengths, most_together=self.settings.max_request_tokens)
+        return texts
 
     async def embed_texts(self, request: Request, texts: list[str], wanted: Wanted) -> Embedded:
         """Vectors of texts, as ``Embedder.encode`` gives them.
@@ -175,14 +179,12 @@ class Flow:
     async def embed_ids(self, request: Request, ids: list[list[int]], wanted: Wanted) -> Embedded:
         """Vectors of token ids, as ``Embedder.encode_ids`` gives them. Raises as ``embed_texts``."""
 
-        async def checked() -> list[IntArray]:
-            rows = self.model.check_ids(ids)
-            self.model.check_rows(rows, most_together=self.settings.max_request_tokens)
-            return rows
+        async def checked() -> TextRows:
+            return self.checked(self.model.check_ids(ids))
 
         return await self._for_client(request, self._embed(checked, wanted))
 
-    async def _embed(self, make_rows: Callable[[], Awaitable[list[IntArray]]], wanted: Wanted) -> Embedded:
+    async def _embed(self, make_rows: Callable[[], Awaitable[TextRows]], wanted: Wanted) -> Embedded:
         if self._inside >= self.settings.max_requests:
             self.metrics.refused.inc()
             wait = max(self.scheduler.backlog_seconds(), self.settings.max_wait_s)
@@ -190,23 +192,23 @@ class Flow:
         self._inside += 1
         try:
             started = time.perf_counter()
-            rows = await make_rows()
+            texts = await make_rows()
             times = Times(tokenize=time.perf_counter() - started)
             self.metrics.tokenize_seconds.observe(times.tokenize)
-            job = await self._computed(rows, wanted)
+            job = await self._computed(texts, wanted)
         finally:
             self._inside -= 1
         times.queue, times.compute = (job.started or job.arrived) - job.arrived, job.compute_s
         return Embedded(
-            vectors=job.vectors,
-            tokens=sum(map(len, rows)),
+            vectors=texts.combine(job.vectors),
+            tokens=int(texts.lengths.sum()),
             compressed_tokens=int(job.targets.sum()),
             ratio=job.ratio,
             adapted=job.adapted,
             times=times,
         )
 
-    async def _computed(self, rows: list[IntArray], wanted: Wanted) -> Job:
+    async def _computed(self, texts: TextRows, wanted: Wanted) -> Job:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Job] = loop.create_future()
 
@@ -218,7 +220,7 @@ class Flow:
             loop.call_soon_threadsafe(settle, job)
 
         job = self.scheduler.submit(
-            rows,
+            texts,
             on_end=on_end,
             ratio=wanted.ratio,
             threshold=wanted.threshold,

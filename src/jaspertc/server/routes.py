@@ -146,25 +146,14 @@ def make_router(flow: Flow) -> APIRouter:
         """Tokens of texts, and the windows that a ratio makes of them."""
         body = await flow.parsed(request, lambda raw: parse(TokenizeRequest, raw))
         wanted = flow.wanted(body, body.model)
-        rows = await flow.tokenize(read_texts(body.input, most=settings.max_inputs), wanted.prefix)
+        texts = await flow.tokenize(read_texts(body.input, most=settings.max_inputs), wanted.prefix)
         ratio = model.embedder.default_ratio if wanted.ratio is None else wanted.ratio
         targets = model.targets(
-            np.array([len(row) for row in rows], dtype=np.int64),
-            ratio=ratio,
-            threshold=wanted.threshold,
-            max_compressed=wanted.max_compressed,
+            texts, ratio=ratio, threshold=wanted.threshold, max_compressed=wanted.max_compressed
         )
 
         def answer() -> Response:
-            data = [
-                {
-                    "ids": row,
-                    "pieces": model.pieces(row),
-                    "compressed": target,
-                    "windows": model.windows(len(row), target),
-                }
-                for row, target in zip(rows, targets.tolist())
-            ]
+            data = [model.described(rows, shares) for rows, shares in texts.each(targets)]
             return json_response({"model": model.name, "ratio": ratio, "data": data})
 
         return await flow.off_loop(answer)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jaspertc.engine.pieces import TextRows
 from jaspertc.server.metrics import Metrics
 from jaspertc.server.problems import RequestError, overloaded
 from jaspertc.server.promise import Promise
@@ -90,7 +91,7 @@ class Scheduler:
 
     def submit(
         self,
-        rows: list[IntArray],
+        texts: TextRows,
         *,
         on_end: Callable[[Job], None],
         ratio: float | None = None,
@@ -100,7 +101,7 @@ class Scheduler:
         """Accept a request.
 
         Args:
-            rows: token ids per text, N >= 1 of shape (L,).
+            texts: token ids of N >= 1 texts.
             on_end: called once, on the computing thread, when all vectors are there or one failed.
             ratio: fixes the ratio; ``None`` takes the model's, or a lower one to keep the promise.
             threshold: as ``Embedder.encode``.
@@ -109,13 +110,10 @@ class Scheduler:
         Raises:
             RequestError: 429, the request would wait too long; 503, the server is stopping.
         """
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
         default = self.model.embedder.default_ratio if ratio is None else ratio
 
         def targets_at(value: float) -> IntArray:
-            return self.model.targets(
-                lengths, ratio=value, threshold=threshold, max_compressed=max_compressed
-            )
+            return self.model.targets(texts, ratio=value, threshold=threshold, max_compressed=max_compressed)
 
         whole = targets = targets_at(default)
         costs = self.model.costs(targets)
@@ -139,18 +137,18 @@ class Scheduler:
                 raise overloaded(wait, self.max_wait_s)
             adapted = bool((targets < whole).any())
             job = Job(
-                rows=rows,
+                rows=texts.rows,
                 targets=targets,
                 costs=costs,
                 ratio=chosen if adapted else default,
                 adapted=adapted,
                 on_end=on_end,
-                vectors=np.empty((len(rows), self.model.embedder.dims), dtype=np.float32),
+                vectors=np.empty((len(texts.rows), self.model.embedder.dims), dtype=np.float32),
                 arrived=time.monotonic(),
             )
             self._queue.add(job)
             self._wake.notify()
-        self._count(job, int(lengths.sum()))
+        self._count(job, int(texts.lengths.sum()))
         return job
 
     def cancel(self, job: Job) -> None:

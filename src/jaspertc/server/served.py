@@ -5,16 +5,18 @@ Shape legend: N texts, L tokens of one text, E width of the vectors.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from jaspertc.engine.embedder import Embedder
+from jaspertc.engine.pieces import TextRows
 from jaspertc.engine.precision import FloatArray, normalized
 from jaspertc.errors import JasperError
 from jaspertc.model.compression import window_bounds
 from jaspertc.model.cost import text_flops, token_flops
 from jaspertc.server.problems import RequestError
-from jaspertc.text.packing import IntArray, pack
+from jaspertc.text.packing import IntArray, offsets_of, pack
 
 MAX_TEXT_TOKENS = 32768
 CHARACTERS_PER_TOKEN = 16  # a text with more of them per allowed token is refused before it is tokenised
@@ -64,25 +66,25 @@ class ServedModel:
                     code="context_length_exceeded",
                 )
 
-    def tokenize(self, texts: Sequence[str], prefix: str) -> list[IntArray]:
-        """Token ids of each text with ``prefix`` before it, N of shape (L,), never cut."""
-        return self.embedder.tokenize(texts, prompt=prefix)
+    def tokenize(self, texts: Sequence[str], prefix: str) -> TextRows:
+        """Token ids of each text with ``prefix`` before it, never cut short; long texts in pieces."""
+        return self.embedder.fitting.text_rows(self.embedder.tokenize(texts, prompt=prefix), texts, prefix)
 
-    def check_rows(self, rows: Sequence[IntArray], *, most_together: int) -> None:
-        """Refuse rows above the limits.
+    def check_lengths(self, lengths: IntArray, *, most_together: int) -> None:
+        """Refuse texts of these token counts, shape (N,), above the limits.
 
         Raises:
             RequestError: a text, or all together, have too many tokens; the limit is named.
         """
-        for index, row in enumerate(rows):
-            if len(row) > self.max_text_tokens:
+        for index, length in enumerate(lengths.tolist()):
+            if length > self.max_text_tokens:
                 raise RequestError(
-                    f"input {index} has {len(row):,} tokens with its prompt, the limit is "
+                    f"input {index} has {length:,} tokens with its prompt, the limit is "
                     f"{self.max_text_tokens:,}; split the text",
                     param="input",
                     code="context_length_exceeded",
                 )
-        total = sum(map(len, rows))
+        total = int(lengths.sum())
         if total > most_together:
             raise RequestError(
                 f"the request has {total:,} tokens, the limit is {most_together:,}; send fewer texts at once",
@@ -90,8 +92,8 @@ class ServedModel:
                 code="max_tokens_per_request",
             )
 
-    def check_ids(self, rows: Sequence[Sequence[int]]) -> list[IntArray]:
-        """Client's token ids as arrays, N of shape (L,).
+    def check_ids(self, rows: Sequence[Sequence[int]]) -> TextRows:
+        """Client's token ids, one row a text.
 
         Raises:
             RequestError: an id is outside the vocabulary, or the model has too few positions for a row.
@@ -116,14 +118,14 @@ class ServedModel:
                     code="context_length_exceeded",
                 )
             found.append(np.array(row, dtype=np.int64))
-        return found
+        return TextRows.whole(found)
 
     def targets(
-        self, lengths: IntArray, *, ratio: float, threshold: int | None, max_compressed: int | None
+        self, texts: TextRows, *, ratio: float, threshold: int | None, max_compressed: int | None
     ) -> IntArray:
-        """Compressed tokens of texts with these token counts, shape (N,) -> (N,)."""
-        return self.embedder.target_lengths(
-            lengths, ratio=ratio, threshold=threshold, max_compressed=max_compressed
+        """Compressed tokens of each row of the texts, shape (R,)."""
+        return self.embedder.fitting.row_targets(
+            texts, ratio=ratio, threshold=threshold, max_compressed=max_compressed
         )
 
     def check_dial(self, *, ratio: float | None, threshold: int | None, max_compressed: int | None) -> None:
@@ -156,10 +158,17 @@ class ServedModel:
         vectors = vectors[:, :dims]
         return normalized(vectors) if self.embedder.config.normalize else vectors
 
-    def pieces(self, row: IntArray) -> list[str]:
-        """The piece of text behind each token."""
-        return self.embedder.checkpoint.tokenizer.pieces(row)
-
-    def windows(self, length: int, target: int) -> list[tuple[int, int]]:
-        """First and end token of each window."""
-        return window_bounds(length, target)
+    def described(self, rows: Sequence[IntArray], targets: IntArray) -> dict[str, Any]:
+        """The tokens of a text, row after row, and the windows, first and end token each, made of them."""
+        ids = np.concatenate(rows)
+        firsts = offsets_of(np.array([len(row) for row in rows]))
+        return {
+            "ids": ids,
+            "pieces": self.embedder.checkpoint.tokenizer.pieces(ids),
+            "compressed": int(targets.sum()),
+            "windows": [
+                (first + begin, first + end)
+                for first, row, target in zip(firsts.tolist(), rows, targets.tolist())
+                for begin, end in window_bounds(len(row), target)
+            ],
+        }

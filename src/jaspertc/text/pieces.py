@@ -57,6 +57,25 @@ def piece_starts(text: str, spans: IntArray, room: int) -> IntArray:
     return np.array(starts, dtype=np.int64)
 
 
+def lead_length(text: str, spans: IntArray, most: int) -> int:
+    """How many of a text's first tokens say what it is about: up to the end of its first line or sentence.
+
+    Args:
+        text: the text that was tokenised.
+        spans: each token's characters, first and end, shape (T, 2).
+        most: so many where neither ends before.
+
+    >>> lead_length("One two. Three four.", np.array([(0, 3), (4, 7), (7, 8), (9, 14), (15, 19), (19, 20)]), 4)
+    3
+    """
+    inside = spans[: most + 1]
+    for match in _SENTENCE.finditer(text, int(inside[0, 0]), int(inside[-1, 1])):
+        length = int(np.searchsorted(inside[:, 0], match.end()))
+        if length > 1:
+            return min(length, most)
+    return min(most, len(spans))
+
+
 def _costs(text: str, spans: IntArray, left: int, right: int) -> "np.ndarray":
     """What cutting before each of the tokens ``left`` ... ``right - 1`` costs, by what ends there."""
     before, after = spans[left - 1 : right - 1, 1], spans[left:right, 0]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ from tokenizers import Tokenizer as HFTokenizer
 
 from jaspertc.errors import InputError, TokenizerError
 from jaspertc.text.packing import IntArray
+from jaspertc.text.pieces import lead_length, piece_starts
 
+# Tokens of a long text's beginning that each of its later pieces begins with; docs/reports/long-texts.md.
+LEAD = 32
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -103,6 +107,46 @@ class Tokenizer:
         if len(row) <= max_length:
             return row
         return np.concatenate([row[: max_length - len(self._suffix)], self._suffix])
+
+    def cut(
+        self, text: str, *, prompt: str = "", room: int, max_length: int | None = None
+    ) -> tuple[list[IntArray], IntArray]:
+        """A long text in pieces, each with the prompt and the special tokens; see ``piece_starts``.
+
+        All but the first begin with the text's first line or sentence (``lead_length``), for context.
+
+        Args:
+            prompt: text put before each piece.
+            room: tokens of a piece, prompt and special tokens included. At least half of it stays for the
+                text, whatever the prompt.
+            max_length: keep at most this many tokens of prompt and text together, as ``encode_batch`` does.
+
+        Returns:
+            Token ids of each piece, shape (L,), and the characters that it is from, first and end in the text
+            as ``clean`` leaves it, shape (pieces, 2).
+        """
+        prompt, text = clean(prompt), clean(text)
+        encoding = self._tokenizer.encode(prompt + text)
+        ids = np.array(encoding.ids, dtype=np.int64)
+        spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2) - len(prompt)
+        inside = np.flatnonzero((np.array(encoding.special_tokens_mask) == 0) & (spans[:, 0] >= 0))
+        if not len(inside):
+            return [ids], np.array([[0, len(text)]], dtype=np.int64)
+        first, end = int(inside[0]), int(inside[-1]) + 1
+        head, tail = ids[:first], ids[end:]
+        if max_length is not None:
+            end = max(first + 1, min(end, max_length - len(tail)))
+        lead = ids[first : first + lead_length(text, spans[first:end], LEAD)]
+        room = max(room - len(head) - len(lead) - len(tail), room // 2)
+        starts = piece_starts(text, spans[first:end], room)
+        edges = [*(starts + first).tolist(), end]
+        rows = [
+            np.concatenate([head, lead if a > first else lead[:0], ids[a:b], tail])
+            for a, b in pairwise(edges)
+        ]
+        begins = [0, *spans[edges[1:-1], 0].tolist()]
+        ends = [*begins[1:], len(text) if end > inside[-1] else int(spans[end - 1, 1])]
+        return rows, np.array(list(zip(begins, ends)), dtype=np.int64)
 
     def pieces(self, ids: Sequence[int] | IntArray) -> list[str]:
         """The piece of text behind each id, spaces and special tokens included.
