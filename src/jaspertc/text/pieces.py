@@ -65,8 +65,8 @@ def lead_length(text: str, spans: IntArray, most: int) -> int:
         spans: each token's characters, first and end, shape (T, 2).
         most: so many where neither ends before.
 
-    >>> lead_length("One two. Three four.", np.array([(0, 3), (4, 7), (7, 8), (9, 14), (15, 19), (19, 20)]), 4)
-    3
+    >>> lead_length("One. Two three.", np.array([(0, 3), (3, 4), (5, 8), (9, 14), (14, 15)]), 4)
+    2
     """
     inside = spans[: most + 1]
     for match in _SENTENCE.finditer(text, int(inside[0, 0]), int(inside[-1, 1])):
