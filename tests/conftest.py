@@ -34,6 +34,7 @@ from tokenizers import (  # noqa: E402
 from jaspertc import Embedder  # noqa: E402
 from jaspertc.checkpoint import save_checkpoint  # noqa: E402
 from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig  # noqa: E402
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig  # noqa: E402
 from jaspertc.model.encoder import Encoder  # noqa: E402
 
 torch.set_num_threads(1)
@@ -152,7 +153,7 @@ SMALL = BackboneConfig(
     max_positions=64,
     causal=True,
 )
-COMPRESSOR = CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=40, threshold=8, ratio=0.5)
+COMPRESSOR = AdaptiveAverageConfig(mlp="swiglu", mlp_size=40, threshold=8, ratio=0.5)
 
 
 @pytest.fixture(scope="session")

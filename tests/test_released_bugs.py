@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import save_checkpoint
-from jaspertc.config import CompressorConfig
 from jaspertc.errors import InputError, RatioError
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.compressors import COMPRESSORS
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import pack
 
@@ -261,7 +261,7 @@ def test_8_lengths_are_counted_in_float64_whatever_the_model_computes_in(golden)
 def test_8_float32_counts_would_be_wrong_too():
     """For a few of the 36,144 pairs below; ours are what Python's own floats give."""
     lengths = np.arange(81, 2089)
-    compressor = COMPRESSORS["adaptive-average"](CompressorConfig(kind="adaptive-average"), 8)
+    compressor = COMPRESSORS["adaptive-average"](AdaptiveAverageConfig(), 8)
     differing = 0
     for percent in range(10, 100, 5):
         ratio = percent / 100

@@ -41,9 +41,8 @@ class Model:
             [prompt + text for text in texts], max_length=max_length
         )
         backbone = self.encoder.backbone
-        self.holder, self.name = (
-            (backbone.encoder, "layer") if backbone.config.kind == "bert" else (backbone, "layers")
-        )
+        *path, self.name = backbone.layers_name.split(".")
+        self.holder = backbone.get_submodule(".".join(path))
         self.layers = list(getattr(self.holder, self.name))
         self.whole = self.similarities(list(range(len(self.layers))))
 

@@ -75,14 +75,15 @@ def make_600m(folder: Path) -> Path:
     import torch
 
     from jaspertc.checkpoint import load_checkpoint, save_checkpoint
-    from jaspertc.config import CompressorConfig, HeadConfig, ModelConfig
+    from jaspertc.config import HeadConfig, ModelConfig
+    from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
     from jaspertc.model.encoder import Encoder
     from jaspertc.model.shapes import SHAPES
     from jaspertc.model.shapes_only import shapes_only
 
     config = ModelConfig(
         backbone=replace(SHAPES["Qwen3-0.6B"], vocab_size=151_936),
-        compressor=CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=3072),
+        compressor=AdaptiveAverageConfig(mlp="swiglu", mlp_size=3072),
         head=HeadConfig(dims=2048),
     )
     with shapes_only():

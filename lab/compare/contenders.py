@@ -28,6 +28,7 @@ from lab.compare.inputs import Inputs
 from lab.compare.padded import PaddedModel
 from lab.compare.sentences import SentenceModel, missing_packages, with_tokenizer, write_plain_folder
 from lab.compare.settings import Settings, Spec
+from lab.gpu import register
 
 # A mistake in these is the user's; a backend of sentence-transformers may just not fit the model.
 DECISIVE = ("ours", "padded", "plain", "peer")
@@ -130,6 +131,7 @@ def load_contenders(
 
 
 def _ours(spec: Spec, model: Path, settings: Settings) -> Contender:
+    register()
     embedder = Embedder.load(model, device=settings.device, dtype=spec.dtype, runtime=spec.runtime)
     limit = embedder.max_length
 

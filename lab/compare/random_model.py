@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from jaspertc.checkpoint import save_checkpoint
-from jaspertc.config import CompressorConfig, HeadConfig, ModelConfig
+from jaspertc.config import HeadConfig, ModelConfig
 from jaspertc.errors import InputError
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.shapes import SHAPES as BACKBONES
 from lab.compare.settings import SHAPES
@@ -28,7 +29,7 @@ def released_shape(name: str, layers: int = 0) -> ModelConfig:
         raise InputError(f"--layers is {layers}, the shape {name} has 1 to {backbone.num_layers}")
     return ModelConfig(
         backbone=replace(backbone, num_layers=layers or backbone.num_layers),
-        compressor=CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=3072),
+        compressor=AdaptiveAverageConfig(mlp="swiglu", mlp_size=3072),
         head=HeadConfig(dims=2048),
     )
 

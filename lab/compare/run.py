@@ -14,6 +14,7 @@ import torch
 from jaspertc.checkpoint import Checkpoint, load_checkpoint
 from jaspertc.checkpoint.load import TOKENIZER, resolve
 from jaspertc.engine.runtimes.torch_runtime import choose_device
+from jaspertc.model.compressors import compressor_class
 from lab.compare.contenders import Contender, check_extra, load_contenders
 from lab.compare.measure import measure_start, measure_unit
 from lab.compare.protocols import Unit, check_lengths, plan_units, source_for
@@ -63,7 +64,7 @@ class Benchmark:
         """What is measured; contenders that were left out are not in it."""
         skipped = self.results.content["skipped"]
         names = [spec.name for spec in self.settings.contenders if spec.name not in skipped]
-        compresses = self._config.compressor.kind != "none"
+        compresses = compressor_class(self._config.compressor.kind).can_compress
         return plan_units(self.settings, names, compresses=compresses)
 
     @property

@@ -5,11 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jaspertc.engine.runtimes import RUNTIMES
+from jaspertc.engine import runtimes
 from jaspertc.errors import InputError
-from jaspertc.model.compression import check_ratio
+from jaspertc.model.lengths import check_ratio
 from jaspertc.recipe.recipe import SentenceTransformersTeacher, TeacherRecipe
+from lab.gpu import GPU_RUNTIMES
 
+RUNTIMES = (*runtimes.RUNTIMES, *GPU_RUNTIMES)
 PROTOCOLS = ("table4", "mix", "query", "start")
 SHAPES = {"600m": "Qwen3-0.6B"}  # released shape -> its backbone in model.shapes
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from jaspertc.errors import ConfigError
 
@@ -14,19 +14,21 @@ DEFAULT_THRESHOLD = 80
 DEFAULT_RATIO = 0.5
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigError with ``message`` unless ``condition`` holds."""
     if not condition:
         raise ConfigError(message)
 
 
-def _require_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+def require_choice(key: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError, with the nearest of ``allowed``, unless ``value`` is one of them."""
     if value not in allowed:
         near = get_close_matches(str(value), allowed, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"{key} is {value!r}, it must be one of {', '.join(allowed)}{hint}")
 
 
-def _require_types(config: Any) -> None:
+def check_types(config: Any) -> None:
     """Every field declared as a number, string or truth value must be one."""
     accepted: dict[object, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
     for item in fields(config):
@@ -51,7 +53,7 @@ class BackboneConfig:
     """Shape of a transformer. Widths and counts are positive integers.
 
     Args:
-        kind: ``qwen3`` (pre-norm, rotary, grouped-query) or ``bert`` (post-norm, learned positions).
+        kind: a name of ``model.backbones.BACKBONES``.
         max_positions: longest row of compressed tokens that the positions allow.
         position_offset: index of the first learned position (``bert`` only; 2 for XLM-RoBERTa).
         causal: whether a token attends only to itself and earlier ones (``qwen3`` as released: yes).
@@ -74,19 +76,14 @@ class BackboneConfig:
     gelu: str = "none"
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require_choice("backbone.kind", self.kind, ("qwen3", "bert"))
-        _require_choice("backbone.gelu", self.gelu, ("none", "tanh"))
+        check_types(self)
+        require_choice("backbone.gelu", self.gelu, ("none", "tanh"))
         for item in fields(self):
             value = getattr(self, item.name)
             if item.type in (int, float) and item.name != "position_offset":
-                _require(value > 0, f"backbone.{item.name} is {value!r}, it must be > 0")
-        _require(self.position_offset >= 0, f"backbone.position_offset is {self.position_offset}, not >= 0")
-        _require(
-            self.kind != "bert" or self.num_heads * self.head_dim == self.hidden_size,
-            f"backbone.hidden_size ({self.hidden_size}) must be a multiple of the heads ({self.num_heads})",
-        )
-        _require(
+                require(value > 0, f"backbone.{item.name} is {value!r}, it must be > 0")
+        require(self.position_offset >= 0, f"backbone.position_offset is {self.position_offset}, not >= 0")
+        require(
             self.num_heads % self.num_kv_heads == 0,
             f"backbone.num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})",
         )
@@ -94,34 +91,22 @@ class BackboneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CompressorConfig:
-    """How token embeddings are compressed before the backbone.
+    """How token embeddings are compressed before the backbone; classes with keys of their own add them.
 
     Args:
-        kind: ``none`` or ``adaptive-average`` (report, section 2.2).
-        mlp: what each token passes through before pooling: ``swiglu`` (the report's, no residual),
-            ``residual-swiglu`` (starts as the identity) or ``none``.
-        mlp_size: width of the MLP's middle layer (3072 in the released model); 0 with ``mlp="none"``.
+        kind: a name of ``model.compressors.COMPRESSORS``.
         threshold: default length threshold in tokens; texts up to it are not compressed.
         ratio: default compression ratio, in (0, 1].
     """
 
     kind: str = "none"
-    mlp: str = "none"
-    mlp_size: int = 0
     threshold: int = DEFAULT_THRESHOLD
     ratio: float = DEFAULT_RATIO
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require(self.mlp_size >= 0, f"compressor.mlp_size is {self.mlp_size}, it must be >= 0")
-        _require_choice("compressor.kind", self.kind, ("none", "adaptive-average"))
-        _require_choice("compressor.mlp", self.mlp, ("none", "swiglu", "residual-swiglu"))
-        _require(
-            (self.mlp == "none") == (self.mlp_size == 0),
-            f"compressor.mlp_size is {self.mlp_size}, it must be 0 without an MLP and > 0 with one",
-        )
-        _require(self.threshold >= 1, f"compressor.threshold is {self.threshold}, it must be >= 1")
-        _require(
+        check_types(self)
+        require(self.threshold >= 1, f"compressor.threshold is {self.threshold}, it must be >= 1")
+        require(
             math.isfinite(self.ratio) and 0 < self.ratio <= 1,
             f"compressor.ratio is {self.ratio}, it must lie in (0, 1]",
         )
@@ -141,10 +126,10 @@ class HeadConfig:
     matryoshka: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require(self.dims >= 0, f"head.dims is {self.dims}, it must be >= 0")
+        check_types(self)
+        require(self.dims >= 0, f"head.dims is {self.dims}, it must be >= 0")
         object.__setattr__(self, "matryoshka", tuple(self.matryoshka))
-        _require(
+        require(
             all(type(width) is int and width > 0 for width in self.matryoshka)
             and list(self.matryoshka) == sorted(set(self.matryoshka)),
             f"head.matryoshka is {self.matryoshka}, it must be ascending positive widths",
@@ -162,9 +147,9 @@ class ModelConfig:
     normalize: bool = True
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require_choice("pooler", self.pooler, ("mean", "last", "first"))
-        _require(
+        check_types(self)
+        require_choice("pooler", self.pooler, ("mean", "last", "first"))
+        require(
             max(self.head.matryoshka, default=0) <= self.embedding_dims,
             f"head.matryoshka is {self.head.matryoshka}, no width may exceed {self.embedding_dims}",
         )
@@ -173,15 +158,3 @@ class ModelConfig:
     def embedding_dims(self) -> int:
         """Width of the vectors this model gives."""
         return self.head.dims or self.backbone.hidden_size
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of ``dataclasses.asdict``; unknown keys are errors."""
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"the model's configuration is {values!r:.80}, it must be a table")
-        rooms = {"backbone": BackboneConfig, "compressor": CompressorConfig, "head": HeadConfig}
-        parts = {
-            key: from_mapping(rooms[key], value, f"the model's {key}") if key in rooms else value
-            for key, value in values.items()
-        }
-        return from_mapping(cls, parts, "the model's configuration")

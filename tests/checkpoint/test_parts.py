@@ -28,7 +28,7 @@ def test_the_compressor_alone_changes(make_encoder: Callable[..., Encoder]) -> N
     plain = vectors(encoder)
     average = with_compressor(encoder, "average")
     assert torch.equal(vectors(average), plain)
-    residual = with_compressor(encoder, "residual-swiglu", mlp_size=12)
+    residual = with_compressor(encoder, "residual-swiglu", keys={"mlp_size": 12})
     assert residual.config.compressor.mlp_size == 12
     assert torch.allclose(vectors(residual), plain, atol=1e-6)
     assert torch.allclose(vectors(residual, 0.5), vectors(average, 0.5), atol=1e-6)

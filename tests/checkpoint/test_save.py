@@ -12,11 +12,12 @@ from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint, save_checkpoint
 from jaspertc.config import CompressorConfig, HeadConfig
 from jaspertc.errors import CheckpointError
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 
 CONFIGS = {
     "released-like": {"head": HeadConfig(dims=24, matryoshka=(8, 16))},
     "no head, last, raw": {"pooler": "last", "normalize": False, "head": HeadConfig()},
-    "residual": {"compressor": CompressorConfig(kind="adaptive-average", mlp="residual-swiglu", mlp_size=12)},
+    "residual": {"compressor": AdaptiveAverageConfig(mlp="residual-swiglu", mlp_size=12)},
     "no compressor": {"compressor": CompressorConfig(), "head": HeadConfig(dims=24, bias=False)},
     "bert": {
         "backbone": {
@@ -26,7 +27,7 @@ CONFIGS = {
             "position_offset": 2,
             "gelu": "tanh",
         },
-        "compressor": CompressorConfig(kind="adaptive-average", threshold=5, ratio=0.2),
+        "compressor": AdaptiveAverageConfig(threshold=5, ratio=0.2),
     },
 }
 

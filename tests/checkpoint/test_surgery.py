@@ -50,15 +50,15 @@ ROWS = [[3, 4, 5], list(range(40)), [9] * 200]
 
 
 @pytest.mark.parametrize(
-    ("mlp", "dims"), [("none", None), ("residual-swiglu", None), ("residual-swiglu", 16)]
+    ("compressor", "dims"), [("average", None), ("residual-swiglu", None), ("residual-swiglu", 16)]
 )
-def test_equal_to_the_source_at_ratio_one(source: Encoder, mlp: str, dims: int | None) -> None:
-    student = graft(source, mlp=mlp, dims=dims)
+def test_equal_to_the_source_at_ratio_one(source: Encoder, compressor: str, dims: int | None) -> None:
+    student = graft(source, compressor=compressor, dims=dims)
     assert (vectors(student, ROWS) - vectors(source, ROWS)).abs().max() < 1e-6
 
 
 def test_a_paper_mlp_is_not_the_identity(source: Encoder) -> None:
-    assert (vectors(graft(source, mlp="swiglu"), ROWS) - vectors(source, ROWS)).abs().max() > 0.1
+    assert (vectors(graft(source, compressor="swiglu"), ROWS) - vectors(source, ROWS)).abs().max() > 0.1
 
 
 def test_wider_head_keeps_cosines(source: Encoder) -> None:
@@ -82,9 +82,9 @@ def test_layers_and_tokens_are_taken_from_their_places(source: Encoder) -> None:
 
 def test_new_weights_depend_on_the_seed_alone(source: Encoder) -> None:
     torch.manual_seed(5)
-    first = graft(source, mlp="swiglu", seed=3)
+    first = graft(source, compressor="swiglu", seed=3)
     torch.manual_seed(6)
-    second, third = graft(source, mlp="swiglu", seed=3), graft(source, mlp="swiglu", seed=4)
+    second, third = graft(source, compressor="swiglu", seed=3), graft(source, compressor="swiglu", seed=4)
     one, two, three = (m.state_dict()["compressor.mlp.up_proj.weight"] for m in (first, second, third))
     assert torch.equal(one, two)
     assert not torch.equal(one, three)
@@ -95,8 +95,8 @@ def test_new_weights_depend_on_the_seed_alone(source: Encoder) -> None:
     [
         ({"layers": 5}, InputError, "layers is 5"),
         ({"dims": 0}, InputError, "dims is 0"),
-        ({"mlp": "swigloo"}, ConfigError, "did you mean 'swiglu'"),
-        ({"mlp": "none", "mlp_size": 8}, ConfigError, "mlp_size is 8"),
+        ({"compressor": "swigloo"}, ConfigError, "did you mean 'swiglu'"),
+        ({"compressor": "average", "keys": {"mlp_size": 8}}, ConfigError, "mlp_size is 8"),
     ],
 )
 def test_wrong_arguments_are_named(source: Encoder, options: dict, error: type, words: str) -> None:

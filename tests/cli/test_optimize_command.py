@@ -81,7 +81,7 @@ def test_the_runtime_reaches_the_model(
         pytest.importorskip("mteb")
     result = run(app, [command, *arguments[command], "--runtime", "abacus"])
     assert isinstance(result.exception, InputError)
-    known = "auto or one of torch, compiled, graphs, openvino"
+    known = "auto or one of torch, openvino"
     assert f"runtime is 'abacus', it must be {known}" in str(result.exception)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jaspertc.corpus.lengths import LengthCounts
 from jaspertc.errors import InputError, RatioError
-from jaspertc.model.compression import target_lengths
+from jaspertc.model.lengths import target_lengths
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=40), st.integers(0, 40), st.floats(0, 100))

@@ -13,6 +13,7 @@ from jaspertc.config import HeadConfig
 from jaspertc.engine.options import LongTextWarning
 from jaspertc.engine.runtimes.torch_runtime import choose_dtype
 from jaspertc.errors import InputError
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 
 CLOSE = {"rtol": 0, "atol": 1e-6}
 
@@ -118,9 +119,8 @@ def test_the_dial(model, sentences):
 
 
 def test_default_ratio_and_threshold_are_the_folders(make_model, sentences):
-    from jaspertc.config import CompressorConfig
 
-    config = CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=40, threshold=20, ratio=0.25)
+    config = AdaptiveAverageConfig(mlp="swiglu", mlp_size=40, threshold=20, ratio=0.25)
     model = Embedder.load(make_model(compressor=config), device="cpu", dtype="float32")
     assert (model.default_ratio, model.default_threshold) == (0.25, 20)
     explicit = model.encode(sentences, ratio=0.25, threshold=20)

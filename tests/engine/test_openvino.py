@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
-from jaspertc.config import CompressorConfig
-from jaspertc.engine.runtimes.openvino_runtime import OpenVINOBackbone
+from jaspertc.engine.runtimes.openvino.runtime import OpenVINOBackbone
 from jaspertc.engine.runtimes.rows import CALL, CELL, STEP, plan_rows
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 
 BERT = {
     "kind": "bert",
@@ -90,7 +90,7 @@ def test_mask(causal: bool) -> None:
 def folder(request: pytest.FixtureRequest, make_model: Callable[..., Path]) -> Path:
     pytest.importorskip("openvino")
     backbone: dict[str, Any] = BERT if request.param == "bert" else {"max_positions": 600}
-    return make_model(backbone=backbone, compressor=CompressorConfig(kind="adaptive-average", threshold=30))
+    return make_model(backbone=backbone, compressor=AdaptiveAverageConfig(threshold=30))
 
 
 @pytest.fixture(scope="module")

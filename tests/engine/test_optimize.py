@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint, save_checkpoint
-from jaspertc.config import CompressorConfig
 from jaspertc.errors import CheckpointError, InputError, JasperError, MissingExtraError
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 from jaspertc.model.int8 import Int8Linear
 
 pytest.importorskip("openvino")
@@ -32,7 +32,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "qwen3": WIDE,
     "bert": WIDE | {"kind": "bert", "num_kv_heads": 4, "causal": False},
 }
-COMPRESSOR = CompressorConfig(kind="adaptive-average", mlp="residual-swiglu", mlp_size=64, threshold=10)
+COMPRESSOR = AdaptiveAverageConfig(mlp="residual-swiglu", mlp_size=64, threshold=10)
 
 
 @pytest.fixture(params=BACKBONES)
@@ -166,6 +166,6 @@ def test_a_large_projection_is_not_joined(make_model: Callable[..., Path], sente
     folder = make_model(backbone=WIDE, compressor=COMPRESSOR, save={"weights": "int8"})
     joined = Embedder.load(folder, runtime="openvino").encode(sentences)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaspertc.engine.runtimes.openvino_graph.JOINED_BYTES", 0)
+        patch.setattr("jaspertc.engine.runtimes.openvino.graph.JOINED_BYTES", 0)
         apart = Embedder.load(folder, runtime="openvino").encode(sentences)
     np.testing.assert_allclose(apart, joined, rtol=0, atol=1e-5)

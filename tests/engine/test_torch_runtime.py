@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from jaspertc.config import CompressorConfig, HeadConfig
-from jaspertc.engine import torch_layers
+from jaspertc.config import HeadConfig
 from jaspertc.engine.precision import normalized
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
-from jaspertc.engine.torch_layers import ACTIVATIONS, Product, can_pack
-from jaspertc.model import compressors
+from jaspertc.model import products as products_module
+from jaspertc.model.compressors import lookup
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
+from jaspertc.model.products import ACTIVATIONS, Product, can_pack
 from jaspertc.text.packing import pack
 
 BACKBONES = {
@@ -48,7 +49,7 @@ def trained_vectors(encoder, rows, targets):
 def products(request, monkeypatch):
     """Both ways of computing a product, whatever this machine has."""
     if request.param == "plain":
-        monkeypatch.setattr(torch_layers, "can_pack", lambda dtype: False)
+        monkeypatch.setattr(products_module, "can_pack", lambda dtype: False)
     return request.param
 
 
@@ -93,7 +94,7 @@ def test_vectors_do_not_depend_on_batch_order_or_threads(make_encoder, kind, dty
 @pytest.mark.parametrize("mlp", ["swiglu", "residual-swiglu"])
 def test_earlier_calls_change_no_bit(make_encoder, mlp, dtype):
     """The folded table is filled as tokens occur, each row as if it were the only one."""
-    compressor = CompressorConfig(kind="adaptive-average", mlp=mlp, mlp_size=40, threshold=8)
+    compressor = AdaptiveAverageConfig(mlp=mlp, mlp_size=40, threshold=8)
     text = pack([np.arange(90, 130)])
     targets = np.array([20])
     seen = []
@@ -112,7 +113,7 @@ def test_earlier_calls_change_no_bit(make_encoder, mlp, dtype):
 def test_every_id_has_its_place(size):
     ids = np.unique(np.random.default_rng(0).integers(0, 1000, size=150))
     asked = []
-    for rows, places in compressors._fixed_places(ids, size):
+    for rows, places in lookup._fixed_places(ids, size):
         assert rows.shape == (size,)
         assert (rows[places] % size == places).all()
         asked += rows[places].tolist()
@@ -131,7 +132,7 @@ def test_fused_steps_of_a_product(products, dtype):
     exact = x.double() @ weight.double().T + bias.double()
     bound = {"rtol": 0, "atol": 5e-6 if dtype == torch.float32 else 0.03}
     for name in ACTIVATIONS:
-        expected = torch_layers.activate(exact, name)
+        expected = products_module.activate(exact, name)
         torch.testing.assert_close(product(x, name).double(), expected, **bound)
     torch.testing.assert_close(product.plus(x, other).double(), exact + other.double(), **bound)
     torch.testing.assert_close(product.times(x, other).double(), exact * other.double(), **bound)
@@ -140,7 +141,7 @@ def test_fused_steps_of_a_product(products, dtype):
 def test_without_onednns_operators(monkeypatch, make_encoder):
     """Another PyTorch may lack them or compute something else: the plain products are taken then."""
     can_pack.cache_clear()
-    monkeypatch.setattr(torch_layers, "_packed_equals_plain", lambda dtype: torch.ops.mkldnn.no_such_thing)
+    monkeypatch.setattr(products_module, "_packed_equals_plain", lambda dtype: torch.ops.mkldnn.no_such_thing)
     try:
         assert not can_pack(torch.float32)
         assert not Product(torch.ones(3, 3), None).packed

@@ -10,6 +10,7 @@ from jaspertc import Embedder
 from jaspertc.config import CompressorConfig
 from jaspertc.errors import CheckpointError, ConfigError, InputError, RatioError
 from jaspertc.export.write import export
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverage, AdaptiveAverageConfig
 from jaspertc.samples import load_samples
 
 RATIOS = (1.0, 0.9, 0.66, 0.5, 1 / 3, 0.2, 0.1, 0.05)
@@ -69,7 +70,7 @@ SHAPES = {
     "bert, tanh": {"backbone": BERT | {"gelu": "tanh"}, "pooler": "first"},
     "qwen3": {"pooler": "last"},
     "qwen3, both ways": {"backbone": {"causal": False}},
-    "no MLP": {"compressor": CompressorConfig(kind="adaptive-average", threshold=20)},
+    "no MLP": {"compressor": AdaptiveAverageConfig(threshold=20)},
     "not unit": {"normalize": False},
 }
 
@@ -229,9 +230,7 @@ def test_a_model_without_compressor_has_no_dial(make_model, exported):
 
 
 def test_a_compressor_that_cannot_be_exported_is_named(model_folder, tmp_path, monkeypatch):
-    from jaspertc.export import compressors
-
-    monkeypatch.delitem(compressors.WINDOWS, "adaptive-average")
+    monkeypatch.setattr(AdaptiveAverage, "averages_windows", lambda: False)
     with pytest.raises(CheckpointError, match=r"compressor 'adaptive-average'.*cannot be exported"):
         export(model_folder, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()

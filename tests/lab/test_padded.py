@@ -10,8 +10,8 @@ pytest.importorskip("transformers")
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
-from jaspertc.config import CompressorConfig
 from jaspertc.errors import InputError
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 from lab.compare.padded import PaddedModel
 from lab.compare.sentences import SentenceModel, with_tokenizer
 
@@ -48,9 +48,7 @@ def test_same_vectors_from_token_ids(make_model, kind, ratio):
 
 @pytest.mark.parametrize("pooler", ["first", "last"])
 def test_same_vectors_from_texts_with_other_poolers_and_a_limit(make_model, sentences, pooler):
-    mlp = CompressorConfig(
-        kind="adaptive-average", mlp="residual-swiglu", mlp_size=24, threshold=5, ratio=0.3
-    )
+    mlp = AdaptiveAverageConfig(mlp="residual-swiglu", mlp_size=24, threshold=5, ratio=0.3)
     folder = make_model(pooler=pooler, compressor=mlp, save={"max_length": 20})
     embedder = Embedder.load(folder, device="cpu", dtype="float32")
     texts = [*sentences, "x", " ".join(sentences)]

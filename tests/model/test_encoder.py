@@ -6,11 +6,11 @@ import torch
 
 from jaspertc.config import CompressorConfig, HeadConfig
 from jaspertc.errors import InputError, RatioError
-from jaspertc.model.compressors import ResidualSwiGLU
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig, ResidualSwiGLU
 from jaspertc.text.packing import pack
 
 COMPRESSORS = {
-    mlp: CompressorConfig(kind="adaptive-average", mlp=mlp, mlp_size=0 if mlp == "none" else 40, threshold=4)
+    mlp: AdaptiveAverageConfig(mlp=mlp, mlp_size=0 if mlp == "none" else 40, threshold=4)
     for mlp in ("swiglu", "residual-swiglu", "none")
 }
 BERT = {"kind": "bert", "num_kv_heads": 4, "causal": False}

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
+from jaspertc.config import BackboneConfig, HeadConfig, ModelConfig
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.stages import Objective, StageConfig
 from jaspertc.train.step import StepBatch
@@ -33,7 +34,7 @@ def student(seed: int = 0) -> Encoder:
         max_positions=128,
         causal=False,
     )
-    compressor = CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=24)
+    compressor = AdaptiveAverageConfig(mlp="swiglu", mlp_size=24)
     return Encoder(ModelConfig(backbone=shape, compressor=compressor, head=HeadConfig(dims=12)))
 
 

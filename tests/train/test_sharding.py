@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_training import OBJECTIVES, batch_at, exact, stage, student
 
-from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
+from jaspertc.config import BackboneConfig, HeadConfig, ModelConfig
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.recipe import Recipe, read_recipe
 from jaspertc.recipe.stages import StageConfig, Unfreeze
@@ -46,7 +47,7 @@ def qwen3() -> Encoder:
         causal=True,
         rope_theta=1e4,
     )
-    compressor = CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=24)
+    compressor = AdaptiveAverageConfig(mlp="swiglu", mlp_size=24)
     return Encoder(ModelConfig(backbone=shape, compressor=compressor, head=HeadConfig(dims=12)))
 
 

@@ -15,17 +15,19 @@ from typing import Any
 from torch import Tensor
 
 from jaspertc.checkpoint.files import read_json, read_rows, read_weights
-from jaspertc.config import BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
+from jaspertc.config import HeadConfig, ModelConfig
 from jaspertc.errors import CheckpointError, ConfigError
+from jaspertc.model.backbones import Backbone, readers
+from jaspertc.model.backbones.base import UNUSED_ENDINGS
+from jaspertc.model.backbones.qwen3 import Qwen3Backbone
+from jaspertc.model.compressors import compressor_class
+from jaspertc.model.compressors.adaptive_average import RELEASED_MLP, AdaptiveAverageConfig
+from jaspertc.model.read_config import read_model_config
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-# Released names <-> module names; our own checkpoints keep the released names.
-RELEASED_PREFIXES = {"model.": "backbone.", "jasper_mlp.": "compressor.mlp.", "linear_1.": "head.linear."}
-_UNUSED = ("pooler.", "cls.", "lm_head.", "classifier.")
 _MODULE_ORDER = ("Pooling", "Dense", "Normalize")
-_UNUSED_ENDINGS = (".position_ids", ".rotary_emb.inv_freq", ".token_type_ids")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,20 +108,38 @@ def _fallback_id(config: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _released_rename(name: str) -> str | None:
-    for theirs, ours in RELEASED_PREFIXES.items():
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    return None if name.endswith(_UNUSED_ENDINGS) else name
+def stored_prefixes(config: ModelConfig) -> dict[str, str]:
+    """Beginning of a weight's name in our checkpoints -> its beginning in the module.
+
+    Ours keep the released names; a compressor says which of its own have one.
+    """
+    own = compressor_class(config.compressor.kind).stored_names
+    return {
+        "model.": "backbone.",
+        "linear_1.": "head.linear.",
+        **{stored: f"compressor.{name}" for stored, name in own.items()},
+        "compressor.": "compressor.",
+    }
 
 
-def _hugging_face_rename(name: str) -> str | None:
-    for prefix in ("model.", "bert.", "roberta.", "xlm_roberta."):
-        name = name.removeprefix(prefix)
-    if name.startswith(_UNUSED) or name.endswith(_UNUSED_ENDINGS):
-        return None
-    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-    return "backbone." + name
+def _renaming(config: ModelConfig) -> Callable[[str], str | None]:
+    prefixes = stored_prefixes(config)
+
+    def rename(name: str) -> str | None:
+        for stored, ours in prefixes.items():
+            if name.startswith(stored):
+                return ours + name.removeprefix(stored)
+        return None if name.endswith(UNUSED_ENDINGS) else name
+
+    return rename
+
+
+def _hugging_face_renaming(cls: type[Backbone]) -> Callable[[str], str | None]:
+    def rename(stored: str) -> str | None:
+        name = cls.parameter_name(stored)
+        return None if name is None else f"backbone.{name}"
+
+    return rename
 
 
 def _ours(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
@@ -129,128 +149,67 @@ def _ours(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
             f"{folder} is in format {section['format']}; update jaspertc, which reads {FORMAT}"
         )
     prompts, default = _prompts(folder)
+    model = read_model_config(section["model"])
     return CheckpointInfo(
-        config=ModelConfig.from_dict(section["model"]),
+        config=model,
         prompts=prompts,
         default_prompt_name=default,
         max_length=_token_limit(section.get("max_length")),
         fallback_id=section.get("fallback_id"),
         piece_length=_token_limit(section.get("piece_length")),
-        rename=_released_rename,
+        rename=_renaming(model),
         notes=dict(section.get("notes") or {}),
     )
 
 
 def _released(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
     # These two widths are in no configuration file, only in the weights.
-    dims, mlp_size = read_rows(folder, "linear_1.weight", "jasper_mlp.gate_proj.weight")
+    dims, mlp_size = read_rows(folder, "linear_1.weight", RELEASED_MLP)
     if dims is None or mlp_size is None:
         raise CheckpointError(
             f"{folder} lacks linear_1.* or jasper_mlp.*; it is not a complete JasperV2Encoder"
         )
     prompts, default = _prompts(folder)
+    model = ModelConfig(
+        backbone=Qwen3Backbone.read_hugging_face(config),
+        compressor=AdaptiveAverageConfig(mlp="swiglu", mlp_size=mlp_size),
+        pooler="mean",
+        head=HeadConfig(dims=dims),
+    )
     return CheckpointInfo(
-        config=ModelConfig(
-            backbone=_qwen3(config),
-            compressor=CompressorConfig(kind="adaptive-average", mlp="swiglu", mlp_size=mlp_size),
-            pooler="mean",
-            head=HeadConfig(dims=dims),
-        ),
+        config=model,
         prompts=prompts,
         default_prompt_name=default,
         max_length=None,
         fallback_id=_fallback_id(config),
-        rename=_released_rename,
+        rename=_renaming(model),
     )
-
-
-def _qwen3(config: Mapping[str, Any]) -> BackboneConfig:
-    rope = config.get("rope_parameters") or {}
-    scaling = config.get("rope_scaling") or {}
-    kind = rope.get("rope_type") or scaling.get("rope_type") or scaling.get("type") or "default"
-    _supported("rope_type", kind, "default")
-    _supported("attention_bias", config.get("attention_bias", False), False)
-    _supported("use_sliding_window", config.get("use_sliding_window", False), False)
-    _supported("hidden_act", config.get("hidden_act", "silu"), "silu")
-    return BackboneConfig(
-        kind="qwen3",
-        vocab_size=config["vocab_size"],
-        hidden_size=config["hidden_size"],
-        num_layers=config["num_hidden_layers"],
-        num_heads=config["num_attention_heads"],
-        num_kv_heads=config["num_key_value_heads"],
-        head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
-        intermediate_size=config["intermediate_size"],
-        norm_eps=config["rms_norm_eps"],
-        max_positions=config["max_position_embeddings"],
-        causal=True,
-        rope_theta=float(rope.get("rope_theta") or config["rope_theta"]),
-    )
-
-
-def _bert(config: Mapping[str, Any]) -> BackboneConfig:
-    _supported("position_embedding_type", config.get("position_embedding_type") or "absolute", "absolute")
-    activation = config.get("hidden_act", "gelu")
-    _supported("hidden_act", activation, "gelu", "gelu_new", "gelu_pytorch_tanh")
-    # RoBERTa-type models number positions from after the padding id; their tables are that much longer.
-    offset = 0 if config["model_type"] == "bert" else int(config.get("pad_token_id", 1)) + 1
-    heads = config["num_attention_heads"]
-    return BackboneConfig(
-        kind="bert",
-        vocab_size=config["vocab_size"],
-        hidden_size=config["hidden_size"],
-        num_layers=config["num_hidden_layers"],
-        num_heads=heads,
-        num_kv_heads=heads,
-        head_dim=config["hidden_size"] // heads,
-        intermediate_size=config["intermediate_size"],
-        norm_eps=config.get("layer_norm_eps", 1e-12),
-        max_positions=config["max_position_embeddings"] - offset,
-        causal=False,
-        position_offset=offset,
-        type_vocab_size=config.get("type_vocab_size", 2),
-        gelu="none" if activation == "gelu" else "tanh",
-    )
-
-
-BACKBONE_READERS: dict[str, tuple[Callable[[Mapping[str, Any]], BackboneConfig], str]] = {
-    "qwen3": (_qwen3, "last"),  # reader, pooling when the folder names none
-    "bert": (_bert, "mean"),
-    "roberta": (_bert, "mean"),
-    "xlm-roberta": (_bert, "mean"),
-}
-
-
-def _supported(key: str, value: object, *allowed: object) -> None:
-    if value not in allowed:
-        raise CheckpointError(
-            f"config.json has {key} = {value!r}; this engine supports {' or '.join(map(repr, allowed))}"
-        )
 
 
 def _hugging_face(folder: Path, config: Mapping[str, Any], pooler: str | None) -> CheckpointInfo:
     model_type = config.get("model_type")
-    if model_type not in BACKBONE_READERS:
+    known = readers()
+    if model_type not in known:
         raise CheckpointError(
-            f"{folder} is a {model_type!r} model; supported are {', '.join(BACKBONE_READERS)}, the released "
+            f"{folder} is a {model_type!r} model; supported are {', '.join(known)}, the released "
             "JasperV2Encoder layout and jaspertc's own"
         )
-    reader, usual_pooler = BACKBONE_READERS[model_type]
+    cls = known[model_type]
+    backbone = cls.read_hugging_face(config)
+    cls.check(backbone)
     modules = _sentence_transformers_modules(folder)
     chosen = pooler or modules.pooler
     if chosen is None:
-        chosen = usual_pooler
+        chosen = cls.usual_pooler
         logger.warning("%s names no pooling; using %r (pass pooler= to choose)", folder, chosen)
     prompts, default = _prompts(folder)
     return CheckpointInfo(
-        config=ModelConfig(
-            backbone=reader(config), pooler=chosen, head=modules.head, normalize=modules.normalize
-        ),
+        config=ModelConfig(backbone=backbone, pooler=chosen, head=modules.head, normalize=modules.normalize),
         prompts=prompts,
         default_prompt_name=default,
         max_length=modules.max_length,
         fallback_id=_fallback_id(config),
-        rename=_hugging_face_rename,
+        rename=_hugging_face_renaming(cls),
         extra_weights=modules.weights,
     )
 

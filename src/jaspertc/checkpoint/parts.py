@@ -3,36 +3,38 @@
 Shape legend: N texts, D model width, R width of the new head.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from jaspertc.config import HeadConfig, ModelConfig
 from jaspertc.errors import InputError
+from jaspertc.model.compressors import start_config
 from jaspertc.model.encoder import Encoder
 
-COMPRESSORS = {"none": "none", "average": "none", "swiglu": "swiglu", "residual-swiglu": "residual-swiglu"}
 
-
-def with_compressor(encoder: Encoder, kind: str, *, mlp_size: int | None = None, seed: int = 0) -> Encoder:
+def with_compressor(
+    encoder: Encoder, name: str, *, keys: Mapping[str, Any] | None = None, seed: int = 0
+) -> Encoder:
     """The encoder with another compressor, new unless it has that very kind.
 
     Args:
-        kind: ``none``, ``average`` (windows without MLP), ``swiglu`` or ``residual-swiglu``.
-        mlp_size: the MLP's middle width; left out, it stays, or becomes three times the model's.
+        name: as recipes name it: one of ``model.compressors.start_names``.
+        keys: the compressor's own keys.
+
+    Raises:
+        ConfigError: the name or a key is unknown, or a value out of range.
     """
-    old = encoder.config.compressor
-    mlp, usual = COMPRESSORS[kind], 3 * encoder.config.backbone.hidden_size
-    new = replace(
-        old,
-        kind="none" if kind == "none" else "adaptive-average",
-        mlp=mlp,
-        mlp_size=0 if mlp == "none" else (mlp_size or old.mlp_size or usual),
-    )
-    if new == old:
+    config, width = encoder.config, encoder.config.backbone.hidden_size
+    new = start_config(name, keys or {}, width=width, before=config.compressor)
+    if new == config.compressor:
         return encoder
-    return _rebuilt(encoder, replace(encoder.config, compressor=new), "compressor.", seed)
+    student = _rebuilt(encoder, replace(config, compressor=new), "compressor.", seed)
+    student.compressor.initialise(student.backbone)
+    return student
 
 
 def with_head(encoder: Encoder, dims: int, *, seed: int = 0) -> Encoder:

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from jaspertc.checkpoint.files import SCALE_SUFFIX, WEIGHTS, dequantized, quantized
-from jaspertc.checkpoint.layouts import FORMAT, RELEASED_PREFIXES
-from jaspertc.checkpoint.load import TOKENIZER
+from jaspertc.checkpoint.layouts import FORMAT, stored_prefixes
+from jaspertc.checkpoint.load import BUILT_IN, TOKENIZER
 from jaspertc.errors import CheckpointError
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix
@@ -96,7 +96,7 @@ def save_checkpoint(
             )
         if tokenizer_json is not None:
             (aside / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
-        shutil.copyfile(Path(__file__).parent / "mini" / MODULE_FILE, aside / MODULE_FILE)
+        shutil.copyfile(BUILT_IN["mini"] / MODULE_FILE, aside / MODULE_FILE)
         save_file(_tensors(encoder, weights), str(aside / WEIGHTS), metadata={"format": "pt"})
         aside.chmod(0o755)
         (aside / WEIGHTS).chmod(0o644)
@@ -119,12 +119,12 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 def _tensors(encoder: Encoder, weights: str) -> dict[str, torch.Tensor]:
     scales = {f"{name}.scale" for name, part in encoder.named_modules() if isinstance(part, Int8Matrix)}
-    tensors = {}
+    tensors, prefixes = {}, stored_prefixes(encoder.config)
     for name, tensor in encoder.state_dict().items():
         if name in scales:
             name = f"{name.removesuffix('.scale')}.weight{SCALE_SUFFIX}"
         theirs = next(
-            their + name.removeprefix(our) for their, our in RELEASED_PREFIXES.items() if name.startswith(our)
+            their + name.removeprefix(our) for their, our in prefixes.items() if name.startswith(our)
         )
         tensors[theirs] = tensor.detach().cpu().contiguous()
     if weights == "keep":

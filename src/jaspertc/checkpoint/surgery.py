@@ -1,18 +1,18 @@
 """Fewer layers, fewer tokens, a compressor and a head: a student that starts from a pretrained encoder."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from jaspertc.config import CompressorConfig, HeadConfig
-from jaspertc.errors import ConfigError, InputError
+from jaspertc.config import DEFAULT_RATIO, DEFAULT_THRESHOLD, CompressorConfig, HeadConfig
+from jaspertc.errors import InputError
+from jaspertc.model.compressors import start_config
 from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import IntArray
-
-_LAYER = re.compile(r"^(backbone\.(?:layers|encoder\.layer)\.)(\d+)(\..*)$")
 
 
 def kept_layers(total: int, keep: int) -> list[int]:
@@ -45,8 +45,8 @@ def graft(
     *,
     layers: int | Sequence[int] | None = None,
     keep_tokens: IntArray | None = None,
-    mlp: str = "residual-swiglu",
-    mlp_size: int | None = None,
+    compressor: str = "residual-swiglu",
+    keys: Mapping[str, Any] | None = None,
     dims: int | None = None,
     threshold: int | None = None,
     ratio: float | None = None,
@@ -54,14 +54,14 @@ def graft(
 ) -> Encoder:
     """A token-compression student with the weights of ``source``.
 
-    With all layers and tokens kept, ``mlp`` of ``none`` or ``residual-swiglu`` and ``dims`` of ``None`` or
-    the source's own width, its vectors at ratio 1 equal the source's.
+    With all layers and tokens kept, a compressor that starts as the identity at ratio 1 and ``dims`` of
+    ``None`` or the source's own width, its vectors at ratio 1 equal the source's.
 
     Args:
         layers: how many layers to keep, every k-th, or which, from 0; ``None`` keeps all.
         keep_tokens: rows of the token table to keep, in their new order; ``None`` keeps all.
-        mlp: the compressor's MLP: ``residual-swiglu``, ``swiglu`` or ``none``.
-        mlp_size: its middle width; default three times the model's.
+        compressor: as recipes name it: one of ``model.compressors.start_names``.
+        keys: the compressor's own keys.
         dims: width of a new linear head: the identity at the source's width, else random with orthonormal
             rows or columns (so a wider head keeps all cosines). ``None`` keeps the source's head, if any.
         threshold: default length threshold of the student, in tokens.
@@ -70,16 +70,13 @@ def graft(
 
     Raises:
         InputError: ``layers`` or ``dims`` is out of range.
-        ConfigError: the MLP's kind is unknown.
+        ConfigError: the compressor or one of its keys is unknown or out of range.
     """
-    if mlp == "none" and mlp_size:
-        raise ConfigError(f"mlp_size is {mlp_size} but mlp is 'none'; leave it out")
     if dims is not None and dims < 1:
         raise InputError(f"dims is {dims}, it must be >= 1")
     old = source.config
     width = old.backbone.hidden_size
     kept = _kept(old.backbone.num_layers, layers)
-    usual = CompressorConfig()
     config = replace(
         old,
         backbone=replace(
@@ -87,12 +84,14 @@ def graft(
             num_layers=len(kept),
             vocab_size=old.backbone.vocab_size if keep_tokens is None else len(keep_tokens),
         ),
-        compressor=CompressorConfig(
-            kind="adaptive-average",
-            mlp=mlp,
-            mlp_size=0 if mlp == "none" else (mlp_size or 3 * width),
-            threshold=usual.threshold if threshold is None else threshold,
-            ratio=usual.ratio if ratio is None else ratio,
+        compressor=start_config(
+            compressor,
+            keys or {},
+            width=width,
+            before=CompressorConfig(
+                threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+                ratio=DEFAULT_RATIO if ratio is None else ratio,
+            ),
         ),
         head=old.head if dims is None else HeadConfig(dims=dims),
     )
@@ -106,6 +105,7 @@ def graft(
     weights = _inherited(source, kept, keep_tokens, with_head=dims is None)
     unknown = student.load_state_dict(weights, strict=False).unexpected_keys
     assert not unknown, unknown
+    student.compressor.initialise(student.backbone)
     return student.eval()
 
 
@@ -116,12 +116,13 @@ def _inherited(
     table = next(
         name for name, weight in source.named_parameters() if weight is source.backbone.token_table.weight
     )
+    layer = re.compile(rf"^(backbone\.{re.escape(source.backbone.layers_name)}\.)(\d+)(\..*)$")
     places = {old: new for new, old in enumerate(kept)}
     weights: dict[str, Tensor] = {}
     for name, tensor in source.state_dict().items():
         if name.startswith("compressor.") or (name.startswith("head.") and not with_head):
             continue
-        if found := _LAYER.match(name):
+        if found := layer.match(name):
             place = places.get(int(found[2]))
             if place is None:
                 continue

@@ -1,7 +1,8 @@
 """``jaspertc graft``: a pretrained embedding checkpoint becomes a token-compression student."""
 
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,10 +30,14 @@ def graft(
     scripts: Annotated[
         list[str] | None, typer.Option("--script", help="Keep all tokens of a script, such as latin, han.")
     ] = None,
-    mlp: Annotated[
-        str, typer.Option(help="Compressor MLP: residual-swiglu, swiglu or none.")
+    compressor: Annotated[
+        str,
+        typer.Option(help="As in a recipe: residual-swiglu (begins as the identity), swiglu, average."),
     ] = "residual-swiglu",
-    mlp_size: Annotated[int | None, typer.Option(help="Its middle width. Default: 3 x the model's.")] = None,
+    compressor_key: Annotated[
+        list[str] | None,
+        typer.Option(help="A key of its own as KEY=VALUE, such as mlp_size=384; may be repeated."),
+    ] = None,
     dims: Annotated[int | None, typer.Option(help="Width of a new head. Default: the source's.")] = None,
     prompt: Annotated[
         list[str] | None, typer.Option(help="Prompt as NAME=TEXT, such as 'query=query: '; may be repeated.")
@@ -73,8 +78,8 @@ def graft(
         checkpoint.encoder,
         layers=_layers(layers),
         keep_tokens=keep,
-        mlp=mlp,
-        mlp_size=mlp_size,
+        compressor=compressor,
+        keys=dict(_key_value(item) for item in compressor_key or []),
         dims=dims,
         seed=seed,
     )
@@ -112,6 +117,17 @@ def _split_prompt(item: str) -> tuple[str, str]:
     if not (name and equals):
         raise InputError(f"--prompt is {item!r}, it must be NAME=TEXT, such as 'query=query: '")
     return name, text
+
+
+def _key_value(item: str) -> tuple[str, Any]:
+    """KEY=VALUE with the value as in TOML, or a plain string."""
+    key, equals, value = item.partition("=")
+    if not (key and equals):
+        raise InputError(f"--compressor-key is {item!r}, it must be KEY=VALUE, such as mlp_size=384")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
 
 
 def _renumbered(token_id: int | None, keep: "IntArray | None") -> int | None:

@@ -57,13 +57,12 @@ def drawing(
     import numpy as np
     from rich.text import Text
 
-    from jaspertc.model.compression import window_bounds
-
     ids = embedder.tokenize([text], prompt=embedder.prompt_text(prompt))[0]
     target = int(embedder.target_lengths(np.array([len(ids)]), ratio=ratio, threshold=threshold)[0])
+    bounds = embedder.checkpoint.encoder.compressor.window_bounds(ids, target)
     owner: dict[int, int] = {}
     shared: set[int] = set()
-    for window, (first, end) in enumerate(window_bounds(len(ids), target)):
+    for window, (first, end) in enumerate(bounds):
         for token in range(first, end):
             if token in owner:
                 shared.add(token)
@@ -82,7 +81,7 @@ def ratio_table(embedder: "Embedder", text: str, *, threshold: int | None, promp
     """Compressed length, cost and agreement with ratio 1, for several ratios."""
     import numpy as np
 
-    from jaspertc.model.cost import text_flops
+    from jaspertc.model.cost import encoder_flops
     from jaspertc.reports.content import Table
 
     prefix = embedder.prompt_text(prompt)
@@ -90,7 +89,7 @@ def ratio_table(embedder: "Embedder", text: str, *, threshold: int | None, promp
     ratios = RATIOS if embedder.checkpoint.encoder.compressor.can_compress else (1.0,)
     whole = embedder.encode(text, prompt=prefix, ratio=1.0, threshold=threshold, normalize=True)
     targets = [embedder.target_lengths(length, ratio=ratio, threshold=threshold)[0] for ratio in ratios]
-    costs = [text_flops(embedder.config.backbone, int(target)) for target in targets]
+    costs = [encoder_flops(embedder.config, int(length[0]), int(target)) for target in targets]
     rows = []
     for ratio, target, cost in zip(ratios, targets, costs):
         vector = embedder.encode(text, prompt=prefix, ratio=ratio, threshold=threshold, normalize=True)

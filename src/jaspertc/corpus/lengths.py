@@ -6,7 +6,7 @@ Shape legend: N texts, L the largest length.
 import numpy as np
 
 from jaspertc.errors import InputError
-from jaspertc.model.compression import Ratio, target_lengths
+from jaspertc.model.lengths import Ratio, target_lengths
 from jaspertc.text.packing import IntArray
 
 

@@ -22,7 +22,7 @@ from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarit
 from jaspertc.engine.runtimes import build_runtime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
-from jaspertc.model.compression import Ratio
+from jaspertc.model.lengths import Ratio
 from jaspertc.text.packing import IntArray, pack
 
 

@@ -20,7 +20,7 @@ from jaspertc.checkpoint.layouts import read_info
 from jaspertc.checkpoint.save import check_folder
 from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.options import LongTextWarning
-from jaspertc.engine.runtimes.openvino_runtime import OpenVINORuntime
+from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
 from jaspertc.errors import CheckpointError, InputError, MissingExtraError
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix, int8_like, quantize_rows

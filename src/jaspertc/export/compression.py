@@ -1,6 +1,6 @@
 """The front of an exported graph: real tokens, target lengths, windows, and the mean of each window.
 
-All texts of a call lie one after another in packed rows, as in ``model.compression``; integers throughout,
+All texts of a call lie one after another in packed rows, as in ``model.compressors``; integers throughout,
 so that the windows are exact, and target lengths in float64 as Algorithm 1 needs them.
 
 Shape legend: N texts, L width of the ids, T tokens, C compressed tokens, S width of the rows of compressed
@@ -76,7 +76,7 @@ def real_tokens(graph: Graph, ids: Value, mask: Value, *, vocab_size: int) -> To
 def target_lengths(
     graph: Graph, lengths: Value, ratio: Value, threshold: Value, *, default_ratio: float
 ) -> Value:
-    """``model.compression.target_lengths`` with bad arguments clamped: a graph cannot raise.
+    """``model.lengths.target_lengths`` with bad arguments clamped: a graph cannot raise.
 
     Args:
         ratio: float64, shape (), (1,) or (N,); NaN is ``default_ratio``, others are clamped to [0, 1].

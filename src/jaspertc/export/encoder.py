@@ -18,9 +18,10 @@ from jaspertc.checkpoint import Checkpoint
 from jaspertc.errors import CheckpointError
 from jaspertc.export.backbones import BACKBONES, layers_graph
 from jaspertc.export.compression import Layout, layout_of, real_tokens, target_lengths
-from jaspertc.export.compressors import WINDOWS
+from jaspertc.export.compressors import windows
 from jaspertc.export.graph import Graph, Value
 from jaspertc.export.products import Products, Table, array
+from jaspertc.model.compressors import COMPRESSORS
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix
 from jaspertc.text.packing import IntArray
@@ -41,12 +42,13 @@ class ExportedGraph:
 
 def check_exportable(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError, by name, for a compressor or backbone that has no graph."""
-    config = checkpoint.info.config
-    for what, kind, known in (
-        ("compressor", config.compressor.kind, WINDOWS),
-        ("backbone", config.backbone.kind, BACKBONES),
+    config, compressor = checkpoint.info.config, checkpoint.encoder.compressor
+    exportable = [name for name, cls in COMPRESSORS.items() if cls.averages_windows()]
+    for what, kind, possible, known in (
+        ("compressor", config.compressor.kind, compressor.averages_windows(), exportable),
+        ("backbone", config.backbone.kind, config.backbone.kind in BACKBONES, BACKBONES),
     ):
-        if kind not in known:
+        if not possible:
             raise CheckpointError(
                 f"the {what} {kind!r} of {checkpoint.name!r} cannot be exported; "
                 f"those that can are {', '.join(known)}"
@@ -88,7 +90,7 @@ def build(
         wanted = target_lengths(graph, wanted, given_ratio, given_threshold, default_ratio=ratio)
     layout = layout_of(graph, graph.op("Min", wanted, config.backbone.max_positions))
     table = Table(graph, weights, rows)
-    x = table.mean(*WINDOWS[config.compressor.kind](graph, tokens, layout))
+    x = table.mean(*windows(graph, tokens, layout, encoder.compressor.window_edges))
     x = layers_graph(Products(graph, weights), encoder.backbone, layout, x)
     vectors = _head(graph, encoder, POOLERS[config.pooler](graph, layout, x))
     vectors = graph.op("Where", graph.unsqueeze(tokens.empty, 1), np.array(0, np.float32), vectors)
@@ -120,10 +122,10 @@ def _inputs(can_compress: bool) -> list[onnx.ValueInfoProto]:
 
 @torch.inference_mode()
 def folded_rows(encoder: Encoder, keep: IntArray | None = None) -> Tensor | Int8Matrix:
-    """The token table after the compressor's MLP, which depends on the token alone: (V, D), or some rows."""
+    """The token table, or some of its rows, after the compressor's transform of each token: (V, D)."""
     table: Any = encoder.backbone.token_table
     ids = torch.arange(table.num_embeddings) if keep is None else torch.from_numpy(keep)
-    if encoder.config.compressor.mlp == "none":
+    if not encoder.compressor.transforms:
         whole = isinstance(table, Int8Matrix)
         return Int8Matrix(table.weight[ids], table.scale[ids]) if whole else table.weight.detach()[ids]
     transform = deepcopy(encoder.compressor).float().transform

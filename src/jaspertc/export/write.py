@@ -7,7 +7,7 @@ from pathlib import Path
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.checkpoint.load import TOKENIZER
 from jaspertc.errors import MissingExtraError
-from jaspertc.model.compression import check_ratio
+from jaspertc.model.lengths import check_ratio
 from jaspertc.text.packing import IntArray
 
 

@@ -1,6 +1,8 @@
 """How much arithmetic a text costs, from shapes alone."""
 
-from jaspertc.config import BackboneConfig
+from jaspertc.config import BackboneConfig, ModelConfig
+from jaspertc.model.backbones import backbone_class
+from jaspertc.model.compressors import compressor_class
 
 
 def token_flops(config: BackboneConfig) -> int:
@@ -8,17 +10,17 @@ def token_flops(config: BackboneConfig) -> int:
 
     For the released model: 0.881 GFLOP.
     """
-    width, head = config.hidden_size, config.head_dim
-    attention = width * (config.num_heads + 2 * config.num_kv_heads) * head + config.num_heads * head * width
-    matrices = 3 if config.kind == "qwen3" else 2
-    return 2 * config.num_layers * (attention + matrices * width * config.intermediate_size)
+    return backbone_class(config.kind).token_flops(config)
 
 
 def text_flops(config: BackboneConfig, compressed: int) -> int:
-    """FLOPs of the backbone for one text of ``compressed`` >= 1 tokens, attention included.
+    """FLOPs of the backbone for one text of ``compressed`` >= 1 tokens, attention included."""
+    cls = backbone_class(config.kind)
+    return int(compressed * (cls.token_flops(config) + cls.attention_flops(config, compressed)))
 
-    A causal token sees half the text on average. Lookup and the folded compressor cost nothing to speak of.
-    """
-    seen = compressed / 2 if config.causal else compressed
-    per_token = 4 * seen * config.num_heads * config.head_dim * config.num_layers
-    return int(compressed * (token_flops(config) + per_token))
+
+def encoder_flops(config: ModelConfig, tokens: int, compressed: int) -> int:
+    """FLOPs of compressor and backbone for one text of ``tokens``, of which ``compressed`` are left."""
+    cls = compressor_class(config.compressor.kind)
+    own = cls.flops(config.compressor, config.backbone.hidden_size, tokens)
+    return own + text_flops(config.backbone, compressed)

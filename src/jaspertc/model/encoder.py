@@ -11,8 +11,7 @@ from jaspertc.config import ModelConfig
 from jaspertc.errors import InputError
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones import Backbone, build_backbone
-from jaspertc.model.compression import windows
-from jaspertc.model.compressors import COMPRESSORS, FoldedTable, pool_windows
+from jaspertc.model.compressors import FoldedTable, TokenRows, build_compressor
 from jaspertc.model.heads import Head
 from jaspertc.model.poolers import POOLERS
 from jaspertc.model.transfer import to_device
@@ -27,14 +26,15 @@ class Encoder(nn.Module):
         width = config.backbone.hidden_size
         self.config = config
         self.backbone = build_backbone(config.backbone)
-        self.compressor = COMPRESSORS[config.compressor.kind](config.compressor, width)
+        self.compressor = build_compressor(config.compressor, width)
         self.head = Head(config.head, width)
         self._pool = POOLERS[config.pooler]
         self._folded: FoldedTable | None = None
 
     def fold(self) -> None:
-        """Merge lookup and compressor MLP into one table, for inference; ``train()`` undoes it."""
-        self._folded = FoldedTable(self.backbone.token_table, self.compressor)
+        """Merge lookup and the compressor's transform into a table, for inference; ``train()`` undoes it."""
+        transform = self.compressor.transform if self.compressor.transforms else None
+        self._folded = FoldedTable(self.backbone.token_table, transform)
 
     def with_backbone(self, backbone: Backbone) -> "Encoder":
         """This encoder with other layers, everything else shared: what a runtime computes with."""
@@ -70,24 +70,20 @@ class Encoder(nn.Module):
         return out
 
     def compress(self, batch: PackedBatch, targets: IntArray) -> Tensor:
-        """Token lookup, the compressor's MLP and window pooling: T ids -> (C, D)."""
-        table = self.backbone.token_table
+        """Token lookup and the compressor: T ids -> (C, D)."""
+        rows = self.backbone.token_table.num_embeddings
         lowest, highest = int(batch.ids.min()), int(batch.ids.max())
-        if lowest < 0 or highest >= table.num_embeddings:
+        if lowest < 0 or highest >= rows:
             wrong = lowest if lowest < 0 else highest
             raise InputError(
-                f"token id {wrong} is outside this model's vocabulary of {table.num_embeddings} tokens; "
+                f"token id {wrong} is outside this model's vocabulary of {rows} tokens; "
                 "were the ids made by another model's tokenizer?"
             )
-        device = table.weight.device
-        ids = to_device(batch.ids, device)
-        plan = None if (targets == batch.lengths).all() else windows(batch.lengths, targets)
-        if self._folded is None:
-            x = self.compressor.transform(table(ids))
-            if plan is None:
-                return x
-            return pool_windows(x, to_device(plan.gather, device), plan)
-        folded = self._folded.for_ids(batch.ids)
-        if plan is None:
-            return folded[ids]
-        return pool_windows(folded, to_device(batch.ids[plan.gather], device), plan)
+        out: Tensor = self.compressor(self._look_up(batch.ids), batch, targets)
+        return out
+
+    def _look_up(self, ids: IntArray) -> TokenRows:
+        if self._folded is not None:
+            return self._folded(ids)
+        table = self.backbone.token_table
+        return TokenRows(self.compressor.transform(table(to_device(ids, table.weight.device))))

@@ -1,12 +1,13 @@
 """From host arrays to a device, without waiting for it."""
 
-import numpy as np
+from typing import Any
+
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 
-def to_device(array: npt.NDArray[np.int64] | npt.NDArray[np.int32], device: torch.device) -> Tensor:
+def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
     """The array on ``device``. To CUDA it goes through pinned memory, so that the host does not wait; PyTorch
     keeps that memory until the copy is done."""
     tensor = torch.from_numpy(array)

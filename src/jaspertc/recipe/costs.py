@@ -12,8 +12,9 @@ from jaspertc.checkpoint.layouts import read_info
 from jaspertc.checkpoint.load import BUILT_IN
 from jaspertc.config import DEFAULT_THRESHOLD, BackboneConfig, CompressorConfig, HeadConfig, ModelConfig
 from jaspertc.errors import InputError, JasperError
-from jaspertc.model.compression import target_lengths
-from jaspertc.model.cost import text_flops
+from jaspertc.model.compressors import compressor_class
+from jaspertc.model.cost import encoder_flops, text_flops
+from jaspertc.model.lengths import target_lengths
 from jaspertc.model.shapes import known_shape
 from jaspertc.recipe.devices import HERE, HERE_EMBEDDING, HERE_TRAINING, Device, find_device
 from jaspertc.recipe.recipe import Recipe, TeacherRecipe
@@ -146,13 +147,14 @@ def _teaching(teacher: TeacherRecipe, texts: int, length: int, speed: float, not
     most = getattr(teacher, "max_length", None)
     seen = np.minimum(lengths, most) if most else lengths
     compressed = seen
-    if config.compressor.kind != "none":
+    if compressor_class(config.compressor.kind).can_compress:
         ratio = getattr(teacher, "ratio", None) or config.compressor.ratio
         compressed = target_lengths(
             seen, ratio=ratio, threshold=config.compressor.threshold, max_compressed=None
         )
     compressed = np.minimum(compressed, config.backbone.max_positions)
-    per_text = float(np.mean([text_flops(config.backbone, int(count)) for count in compressed]))
+    sizes = zip(seen.tolist(), compressed.tolist())
+    per_text = float(np.mean([encoder_flops(config, tokens, left) for tokens, left in sizes]))
     dims = teacher.dims or config.embedding_dims
     backbone = config.backbone
     kept = 2.0 * BATCH_TOKENS * (6 * backbone.hidden_size + 3 * backbone.intermediate_size)

@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal
 
 from jaspertc.errors import ConfigError
 from jaspertc.recipe.reader import FOLDER_OR_NAME, Between, Reader
-from jaspertc.recipe.stages import Count, Mining, StageConfig, Student, Training, check_part
+from jaspertc.recipe.stages import (
+    Count,
+    Mining,
+    StageConfig,
+    Student,
+    Training,
+    check_part,
+    with_compressor_keys,
+)
 from jaspertc.teachers.fusion import Reducer, build_reducer
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -392,6 +400,8 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ConfigError(f"there is no recipe {path}; give a TOML file, such as one of recipes/") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+    if isinstance(content.get("stages"), list):
+        content["stages"] = [with_compressor_keys(stage) for stage in content["stages"]]
     return Reader(path, {TeacherRecipe: TEACHER_KINDS}).section(Recipe, content, "")
 
 

@@ -4,10 +4,12 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from jaspertc.config import CompressorConfig
 from jaspertc.errors import ConfigError
 from jaspertc.losses import KL_DIRECTIONS
+from jaspertc.model.compressors import start_class, start_names
 from jaspertc.recipe.reader import FOLDER_OR_NAME, Between
 from jaspertc.schedules import RATIO_SCHEDULES, RatioSampler, fixed_ratio, warmup_cosine
 
@@ -93,10 +95,11 @@ class StageConfig:
         negatives: hard negatives a query (K), from the file of ``[mining]``.
         learning_rate: peak of warm-up and cosine, > 0.
         warmup_ratio: share of the steps that warms up.
-        compressor: the compressor that the student has from here on: ``none`` (as in stage 1 of the
-            report), ``swiglu`` (new, with random weights), ``residual-swiglu`` (new, starts as the
-            identity) or ``average`` (windows without MLP); left out, it stays as it is.
-        mlp_size: middle width of a new compressor's MLP; left out, three times the model's.
+        compressor: the compressor that the student has from here on, by a name of
+            ``model.compressors.start_names``: ``none`` (as in stage 1 of the report), ``swiglu`` (new, with
+            random weights), ``residual-swiglu`` (new, starts as the identity), ``average`` (windows without
+            MLP) ...; left out, it stays as it is.
+        compressor_keys: its own keys, such as ``mlp_size``; in the file they may stand beside its name.
         ratio: compression ratio in (0, 1], or ``algorithm-2`` or ``wide``: one draw a step.
         threshold: length threshold, in tokens.
         part: see ``TextFile.part``; only these texts (or pairs, by the query).
@@ -126,8 +129,8 @@ class StageConfig:
     batch_size: Count = 256
     negatives: AtLeastZero = 0
     warmup_ratio: float = 0.005
-    compressor: Literal["none", "swiglu", "residual-swiglu", "average"] | None = None
-    mlp_size: Count | None = None
+    compressor: str | None = None
+    compressor_keys: Mapping[str, Any] = field(default_factory=dict)
     ratio: float | str = 1.0
     threshold: Count = 80
     part: tuple[Annotated[float, Between(0, 1)], ...] = (0.0, 1.0)
@@ -169,6 +172,10 @@ class StageConfig:
             raise ConfigError(
                 f"{self.name}.negatives is {self.negatives} but no loss uses them; add contrastive or soft"
             )
+        if self.compressor is not None:
+            start_class(self.compressor)
+        elif self.compressor_keys:
+            raise ConfigError(f"{self.name}: {', '.join(self.compressor_keys)} needs a compressor; name it")
         check_part(self.part)
         self.ratio_sampler()
         warmup_cosine(0, total=self.steps or 1, warmup_ratio=self.warmup_ratio)
@@ -277,6 +284,18 @@ class Training:
     held_out: AtLeastZero = 1000
     expected_texts: Count | None = None
     expected_tokens: Count | None = None
+
+
+def with_compressor_keys(table: Any) -> Any:
+    """A stage's table with the own keys of its compressor put together as ``compressor_keys``."""
+    name = table.get("compressor") if isinstance(table, dict) else None
+    if name not in start_names():
+        return table
+    known = {item.name for item in fields(start_class(name).Config)}
+    own = known - {item.name for item in fields(CompressorConfig)}
+    keys = {key: value for key, value in table.items() if key in own}
+    rest = {key: value for key, value in table.items() if key not in own}
+    return {**rest, "compressor_keys": {**table.get("compressor_keys", {}), **keys}}
 
 
 def check_part(part: tuple[float, ...]) -> None:

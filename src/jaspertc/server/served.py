@@ -13,7 +13,6 @@ from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.pieces import TextRows
 from jaspertc.engine.precision import FloatArray, normalized
 from jaspertc.errors import JasperError
-from jaspertc.model.compression import window_bounds
 from jaspertc.model.cost import text_flops, token_flops
 from jaspertc.server.problems import RequestError
 from jaspertc.text.packing import IntArray, offsets_of, pack
@@ -161,6 +160,7 @@ class ServedModel:
     def described(self, rows: Sequence[IntArray], targets: IntArray) -> dict[str, Any]:
         """The tokens of a text, row after row, and the windows, first and end token each, made of them."""
         ids = np.concatenate(rows)
+        window_bounds = self.embedder.checkpoint.encoder.compressor.window_bounds
         firsts = offsets_of(np.array([len(row) for row in rows]))
         return {
             "ids": ids,
@@ -169,6 +169,6 @@ class ServedModel:
             "windows": [
                 (first + begin, first + end)
                 for first, row, target in zip(firsts.tolist(), rows, targets.tolist())
-                for begin, end in window_bounds(len(row), target)
+                for begin, end in window_bounds(row, target)
             ],
         }

@@ -2,7 +2,8 @@
 
 import random
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from jaspertc.checkpoint.layouts import read_info
 from jaspertc.checkpoint.load import resolve
 from jaspertc.config import BackboneConfig, HeadConfig, ModelConfig
 from jaspertc.errors import JasperError
-from jaspertc.model.compression import target_lengths
-from jaspertc.model.cost import text_flops
+from jaspertc.model.backbones import backbone_class
+from jaspertc.model.compressors import start_config
+from jaspertc.model.cost import encoder_flops
+from jaspertc.model.lengths import target_lengths
 from jaspertc.model.shapes import known_shape
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.recipe.stages import StageConfig
@@ -97,8 +100,8 @@ def plan(
         notes.append("the student's shape is the published one, since its folder is not there")
     sharers = devices if training.sharding == "full" else 1
     rows = [
-        _row(stage, config, texts, length, student.layers, speed * efficiency, devices, sharers)
-        for stage in recipe.stages
+        _row(stage, stage_config, texts, length, student.layers, speed * efficiency, devices, sharers)
+        for stage, stage_config in zip(recipe.stages, _stage_configs(recipe.stages, config))
     ]
     total = sum(row.hours for row in rows)
     flops = sum(row.flops for row in rows)
@@ -133,6 +136,16 @@ def _missing_files(recipe: Recipe) -> list[str]:
     return [f"{path} is missing" for path in dict.fromkeys(paths) if not path.exists()]
 
 
+def _stage_configs(stages: Sequence[StageConfig], config: ModelConfig) -> Iterator[ModelConfig]:
+    """The model as each stage trains it: with the compressor that it, or one before it, asks for."""
+    width = config.backbone.hidden_size
+    for stage in stages:
+        if stage.compressor is not None:
+            new = start_config(stage.compressor, stage.compressor_keys, width=width, before=config.compressor)
+            config = replace(config, compressor=new)
+        yield config
+
+
 def _row(
     stage: StageConfig,
     config: ModelConfig,
@@ -156,7 +169,8 @@ def _row(
         ]
     )
     share = layers / config.backbone.num_layers if layers else 1.0
-    forward = share * float(np.mean([text_flops(config.backbone, int(count)) for count in compressed[::16]]))
+    sizes = list(zip(np.tile(lengths, len(ratios)).tolist(), compressed.tolist()))[::16]
+    forward = share * float(np.mean([encoder_flops(config, tokens, left) for tokens, left in sizes]))
     passes = 3 + stage.checkpointing + (per_step * compressed.mean() > stage.graph_tokens)
     flops = forward * passes * per_step * steps
     return PlanRow(
@@ -186,12 +200,10 @@ def _gib(config: ModelConfig, stage: StageConfig, share: float, tokens: float, s
     """
     backbone = config.backbone
     width = backbone.hidden_size
-    matrices = 3 if backbone.kind == "qwen3" else 2
-    attention = (2 * backbone.num_heads + 2 * backbone.num_kv_heads) * backbone.head_dim
     weights = weights_of(backbone, share)
     kept = min(tokens, max(stage.graph_tokens, stage.token_budget))
     bytes_each = 4 if stage.dtype == "float32" else 2
-    per_token = 6 * width + attention + (matrices + 1) * backbone.intermediate_size
+    per_token = backbone_class(backbone.kind).layer_values(backbone)
     layers = 1 if stage.checkpointing else share * backbone.num_layers
     activations = kept * bytes_each * (per_token * layers + width * share * backbone.num_layers)
     gathered = 8 * backbone.vocab_size * width if sharers > 1 else 0
@@ -200,8 +212,5 @@ def _gib(config: ModelConfig, stage: StageConfig, share: float, tokens: float, s
 
 def weights_of(backbone: BackboneConfig, share: float = 1.0) -> float:
     """Parameters of the table and of this share of the layers, norms left out."""
-    width = backbone.hidden_size
-    matrices = 3 if backbone.kind == "qwen3" else 2
-    attention = (2 * backbone.num_heads + 2 * backbone.num_kv_heads) * backbone.head_dim
-    layer = width * (attention + matrices * backbone.intermediate_size)
-    return backbone.vocab_size * width + share * backbone.num_layers * layer
+    layer = backbone_class(backbone.kind).layer_weights(backbone)
+    return backbone.vocab_size * backbone.hidden_size + share * backbone.num_layers * layer

@@ -10,6 +10,7 @@ from jaspertc.checkpoint.load import Checkpoint
 from jaspertc.checkpoint.parts import fit_head, with_compressor, with_head
 from jaspertc.checkpoint.surgery import graft
 from jaspertc.errors import ConfigError
+from jaspertc.model.compressors import start_class, start_names
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.stages import StageConfig, Student
 from jaspertc.train.batches import FloatArray
@@ -35,7 +36,7 @@ def load_student(student: Student, dims: int, *, seed: int = 0) -> tuple[Checkpo
             f"[student] max_length is {student.max_length}, the model has {positions} positions"
         )
     if student.layers is not None:
-        encoder = graft(encoder, layers=student.layers, mlp="none")
+        encoder = graft(encoder, layers=student.layers, compressor="average")
     if encoder.head.linear is None or encoder.config.embedding_dims != dims:
         encoder = with_head(encoder, dims, seed=seed)
     return checkpoint, encoder
@@ -64,11 +65,12 @@ def for_stage(encoder: Encoder, stage: StageConfig) -> Encoder:
             f"have {encoder.config.embedding_dims} dimensions"
         )
     if stage.compressor is not None:
-        encoder = with_compressor(encoder, stage.compressor, mlp_size=stage.mlp_size, seed=stage.seed)
+        encoder = with_compressor(encoder, stage.compressor, keys=stage.compressor_keys, seed=stage.seed)
     if stage.ratio != 1 and not encoder.compressor.can_compress:
+        names = ", ".join(name for name in start_names() if start_class(name).can_compress)
         raise ConfigError(
             f"stage {stage.name}: ratio is {stage.ratio} but the student has no compressor by then; set "
-            'compressor = "residual-swiglu" (or "swiglu", "average") in this stage'
+            f"compressor in this stage, to one of {names}"
         )
     width = encoder.config.backbone.hidden_size
     with torch.random.fork_rng(devices=[]):

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from jaspertc.checkpoint import Checkpoint
-from jaspertc.engine.compiled_runtime import CompiledRuntime
-from jaspertc.engine.graphs_runtime import GraphsRuntime
-from jaspertc.engine.runtimes.openvino_runtime import OpenVINORuntime
+from jaspertc.engine.runtimes.openvino import GRAPHS
+from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.model.int8 import dequantize
@@ -17,12 +16,7 @@ from jaspertc.text.packing import pack
 
 logger = logging.getLogger(__name__)
 
-RUNTIMES: dict[str, type[TorchRuntime]] = {
-    "torch": TorchRuntime,
-    "compiled": CompiledRuntime,
-    "graphs": GraphsRuntime,
-    "openvino": OpenVINORuntime,
-}
+RUNTIMES: dict[str, type[TorchRuntime]] = {"torch": TorchRuntime, "openvino": OpenVINORuntime}
 
 
 def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> TorchRuntime:
@@ -38,7 +32,8 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
     """
     if name == "auto":
         on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-        quantized = on_cpu and dtype in ("auto", "int8") and checkpoint.has_int8_weights
+        has_graph = checkpoint.info.config.backbone.kind in GRAPHS
+        quantized = on_cpu and dtype in ("auto", "int8") and has_graph and checkpoint.has_int8_weights
         name = "openvino" if quantized and find_spec("openvino") is not None else "torch"
         if quantized and name == "torch":
             logger.info("int8 weights, computed in float32; for int8: pip install 'jaspertc[cpu]'")

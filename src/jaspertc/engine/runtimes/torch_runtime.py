@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from jaspertc.engine.precision import FloatArray
-from jaspertc.engine.torch_layers import prepared
 from jaspertc.errors import InputError
 from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import IntArray, PackedBatch
@@ -75,7 +74,7 @@ class TorchRuntime:
 
     def _prepare_layers(self) -> None:
         """Put what computes in place of the trained layers."""
-        self.encoder = self.encoder.with_backbone(prepared(self.encoder.backbone))
+        self.encoder = self.encoder.with_backbone(self.encoder.backbone.prepared())
 
     def adjusted(self, targets: IntArray, *, most: IntArray) -> IntArray:
         """The compressed lengths computed in place of ``targets``, shape (N,), each up to ``most``."""

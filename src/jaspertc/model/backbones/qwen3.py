@@ -4,13 +4,17 @@ Parameter names are those of Transformers' ``Qwen3Model``.
 Shape legend: C compressed tokens, D model width, H heads, K key/value heads, W width of a head.
 """
 
+from collections.abc import Mapping
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jaspertc.config import BackboneConfig
 from jaspertc.model.attention import PackedLayout, attention
-from jaspertc.model.backbones.base import Backbone
+from jaspertc.model.backbones.base import Backbone, PreparedBackbone, require_supported
+from jaspertc.model.products import Product
 
 
 class RMSNorm(nn.Module):
@@ -94,6 +98,10 @@ class Qwen3Layer(nn.Module):
 class Qwen3Backbone(Backbone):
     """Causal as released; ``config.causal=False`` makes it bidirectional."""
 
+    model_types = ("qwen3",)
+    usual_pooler = "last"
+    mlp_matrices = 3
+
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
@@ -110,3 +118,143 @@ class Qwen3Backbone(Backbone):
             x = self.run(layer, x, layout, cos, sin)
         out: Tensor = self.norm(x)
         return out
+
+    @classmethod
+    def read_hugging_face(cls, config: Mapping[str, Any]) -> BackboneConfig:
+        rope = config.get("rope_parameters") or {}
+        scaling = config.get("rope_scaling") or {}
+        kind = rope.get("rope_type") or scaling.get("rope_type") or scaling.get("type") or "default"
+        require_supported("rope_type", kind, "default")
+        require_supported("attention_bias", config.get("attention_bias", False), False)
+        require_supported("use_sliding_window", config.get("use_sliding_window", False), False)
+        require_supported("hidden_act", config.get("hidden_act", "silu"), "silu")
+        return BackboneConfig(
+            kind="qwen3",
+            vocab_size=config["vocab_size"],
+            hidden_size=config["hidden_size"],
+            num_layers=config["num_hidden_layers"],
+            num_heads=config["num_attention_heads"],
+            num_kv_heads=config["num_key_value_heads"],
+            head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
+            intermediate_size=config["intermediate_size"],
+            norm_eps=config["rms_norm_eps"],
+            max_positions=config["max_position_embeddings"],
+            causal=True,
+            rope_theta=float(rope.get("rope_theta") or config["rope_theta"]),
+        )
+
+    def prepared(self) -> Backbone:
+        return PreparedQwen3(self)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / rms(x) * weight over the last dimension, float32."""
+    wide = x.float()
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    scale = torch.rsqrt(norm * norm / x.shape[-1] + eps)
+    return (wide * scale if wide is x else wide.mul_(scale)).mul_(weight)
+
+
+def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm in float32, rounded once: (C, D) -> (C, D)."""
+    return rms_norm(x, weight, eps).to(x.dtype)
+
+
+def turn(qk: Tensor, weight: Tensor, eps: float, turns: Tensor, dtype: torch.dtype) -> Tensor:
+    """Queries and keys, normalised and turned to their positions: (C, heads, W) -> (C, heads, W).
+
+    Args:
+        weight: shape (heads, W).
+        turns: complex numbers of length 1, shape (C, 1, W / 2); they turn neighbouring components.
+        dtype: of the result.
+    """
+    qk = rms_norm(qk, weight, eps)
+    pairs = torch.view_as_complex(qk.view(*qk.shape[:2], -1, 2))
+    return torch.view_as_real(pairs.mul_(turns)).flatten(-2).to(dtype)
+
+
+def gate(y: Tensor, gate: Product, up: Product) -> Tensor:
+    """SwiGLU's middle: (C, D) -> (C, inner width)."""
+    return up.times(y, gate(y, "silu"))
+
+
+def _neighbours(width: int, device: torch.device) -> Tensor:
+    """An order of a head's components in which the two that rotary positions turn together are adjacent."""
+    return torch.arange(width, device=device).view(2, -1).T.reshape(-1)
+
+
+class PreparedLayer:
+    """A layer whose queries and keys have their components reordered, so that turning is a complex product.
+
+    Products of queries and keys do not depend on the order, values keep theirs.
+    """
+
+    # What lies between the products; another form of it is a subclass.
+    norm = staticmethod(norm)
+    turn = staticmethod(turn)
+    gate = staticmethod(gate)
+
+    def __init__(self, layer: Qwen3Layer, config: BackboneConfig) -> None:
+        own, mlp = layer.self_attn, layer.mlp
+        self.heads, self.width, self.causal = config.num_heads, config.head_dim, config.causal
+        order = _neighbours(config.head_dim, own.q_proj.weight.device)
+        parts = [
+            _reordered(own.q_proj.weight, order),
+            _reordered(own.k_proj.weight, order),
+            own.v_proj.weight,
+        ]
+        self.qkv = Product(torch.cat(parts), None)
+        norms = (
+            own.q_norm.weight.expand(config.num_heads, -1),
+            own.k_norm.weight.expand(config.num_kv_heads, -1),
+        )
+        self.qk_weight = torch.cat(norms).detach().float()[:, order].contiguous()
+        self.qk_split = (config.num_heads + config.num_kv_heads) * config.head_dim
+        self.eps = config.norm_eps
+        self.out = Product.of(own.o_proj)
+        self.gate_proj, self.up_proj, self.down_proj = (
+            Product.of(part) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        )
+        self.before_attention = layer.input_layernorm.weight.detach().float()
+        self.before_mlp = layer.post_attention_layernorm.weight.detach().float()
+
+    def __call__(self, x: Tensor, layout: PackedLayout, turns: Tensor) -> Tensor:
+        shape = (len(x), -1, self.width)
+        qkv = self.qkv(self.norm(x, self.before_attention, self.eps))
+        qk, v = qkv[:, : self.qk_split].view(shape), qkv[:, self.qk_split :].view(shape)
+        # A GPU's kernels want one dtype; on a CPU the scores stay in float32.
+        dtype = torch.float32 if x.device.type == "cpu" else x.dtype
+        qk = self.turn(qk, self.qk_weight, self.eps, turns, dtype)
+        seen = attention(qk[:, : self.heads], qk[:, self.heads :], v, layout, causal=self.causal)
+        x = self.out.plus(seen, x)
+        y = self.norm(x, self.before_mlp, self.eps)
+        return self.down_proj.plus(self.gate(y, self.gate_proj, self.up_proj), x)
+
+
+def _reordered(weight: Tensor, order: Tensor) -> Tensor:
+    """Rows of a projection, (heads * W, D), with each head's in ``order``."""
+    return weight.detach().view(-1, len(order), weight.shape[1])[:, order].flatten(0, 1)
+
+
+class PreparedQwen3(PreparedBackbone):
+    """``Qwen3Backbone`` prepared."""
+
+    layer_class: type[PreparedLayer] = PreparedLayer
+
+    def __init__(self, backbone: Qwen3Backbone) -> None:
+        super().__init__(backbone)
+        self._layers = [self.layer_class(cast(Qwen3Layer, layer), self.config) for layer in backbone.layers]
+        self._norm = backbone.norm.weight.detach().float()
+
+    def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:
+        turns = self._turns(layout.positions)
+        for layer in self._layers:
+            x = layer(x, layout, turns)
+        return self.layer_class.norm(x, self._norm, self.config.norm_eps)
+
+    def _turns(self, positions: Tensor) -> Tensor:
+        """Rotary positions as complex numbers of length 1: (C,) -> (C, 1, W / 2)."""
+        config = self.config
+        cos, sin = rotary_tables(positions, config.head_dim, config.rope_theta, torch.float32)
+        half = config.head_dim // 2  # the second half repeats the first
+        return torch.complex(cos[..., :half].contiguous(), sin[..., :half].contiguous())

@@ -1,20 +1,15 @@
-"""How long a text becomes, and which tokens each compressed token averages. Host arithmetic only.
+"""How long a text becomes: the report's Algorithm 1. Host arithmetic only.
 
-Everything here is computed for the whole batch at once from lengths known on the host, so that no
-device has to be asked (the released code needs one synchronisation per text).
-
-Shape legend: N texts, T tokens, C compressed tokens, G gathered tokens (windows overlap, so G >= T).
+Shape legend: N texts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import RatioError
-from jaspertc.text.packing import IntArray, offsets_of
+from jaspertc.text.packing import IntArray
 
 Ratio = float | Sequence[float] | npt.NDArray[np.float64]
 
@@ -83,56 +78,3 @@ def target_lengths(
     if max_compressed is not None:
         targets = np.minimum(targets, max_compressed)
     return targets
-
-
-@dataclass(frozen=True, kw_only=True)
-class Windows:
-    """Which tokens each compressed token averages, for a whole batch.
-
-    Attributes:
-        gather: positions in the packed row, window after window, shape (G,).
-        starts: where each window begins in ``gather``, shape (C,).
-        lengths: compressed tokens per text, shape (N,).
-    """
-
-    gather: IntArray
-    starts: IntArray
-    lengths: IntArray
-
-
-def windows(lengths: IntArray, targets: IntArray) -> Windows:
-    """AdaptiveAvgPool1d's windows: output i averages tokens floor(i L / T) ... ceil((i+1) L / T) - 1.
-
-    Args:
-        lengths: tokens per text, shape (N,).
-        targets: compressed tokens per text, shape (N,), each in [1, length].
-    """
-    assert len(lengths) == len(targets)
-    assert ((targets >= 1) & (targets <= lengths)).all()
-    offsets, target_offsets = offsets_of(lengths), offsets_of(targets)
-    text = np.repeat(np.arange(len(targets)), targets)
-    index = np.arange(target_offsets[-1]) - target_offsets[text]
-    first, end = window_edges(index, lengths[text], targets[text])
-    size = end - first
-    ends = np.cumsum(size)
-    starts = ends - size
-    gather = np.arange(ends[-1]) + np.repeat(offsets[text] + first - starts, size)
-    return Windows(gather=gather, starts=starts, lengths=targets)
-
-
-def window_edges(index: Any, length: Any, target: Any) -> tuple[Any, Any]:
-    """AdaptiveAvgPool1d's window of output ``index``, end excluded, for any integers that can be divided.
-
-    >>> window_edges(1, 5, 3)
-    (1, 4)
-    """
-    return (index * length) // target, ((index + 1) * length + target - 1) // target
-
-
-def window_bounds(length: int, target: int) -> list[tuple[int, int]]:
-    """The windows of one text as (first, end) pairs, end excluded.
-
-    >>> window_bounds(5, 3)
-    [(0, 2), (1, 4), (3, 5)]
-    """
-    return [window_edges(i, length, target) for i in range(target)]

@@ -1,95 +1,15 @@
-"""Compressed lengths and pooling windows against plain Python and AdaptiveAvgPool1d."""
+"""Compressed lengths against plain Python."""
 
-import itertools
 import json
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaspertc.errors import RatioError
-from jaspertc.model.compression import (
-    check_ratio,
-    target_lengths,
-    window_bounds,
-    windows,
-)
-from jaspertc.model.compressors import pool_windows
-
-LONG_PAIRS = [(1030, 555), (2100, 1), (32768, 16424), (40_001, 39_999), (100_000, 7), (65_537, 65_537)]
-
-
-def pooled(x: torch.Tensor, lengths: list[int], targets: list[int]) -> torch.Tensor:
-    """Rows of ``x`` (all texts end to end) pooled by our windows."""
-    plan = windows(np.array(lengths, dtype=np.int64), np.array(targets, dtype=np.int64))
-    return pool_windows(x, torch.from_numpy(plan.gather), plan)
-
-
-def adaptive(x: torch.Tensor, target: int) -> torch.Tensor:
-    return torch.nn.AdaptiveAvgPool1d(target)(x.T[None])[0].T
-
-
-def noise(rows: int, width: int = 3) -> torch.Tensor:
-    return torch.randn(rows, width, generator=torch.Generator().manual_seed(rows), dtype=torch.float64)
-
-
-def random_pairs(count: int, longest: int, seed: int) -> list[tuple[int, int]]:
-    random = np.random.default_rng(seed)
-    lengths = random.integers(1, longest, size=count)
-    return [(int(length), int(random.integers(1, length + 1))) for length in lengths]
-
-
-@pytest.mark.parametrize(
-    "pairs",
-    [
-        [(length, target) for length in range(1, 61) for target in range(1, length + 1)],
-        random_pairs(600, 3000, seed=0),
-        LONG_PAIRS,
-    ],
-    ids=["all up to 60", "600 up to 3000", "long"],
-)
-def test_pooling_equals_adaptive_average_pooling(pairs):
-    for length, target in pairs:
-        x = noise(length)
-        found = pooled(x, [length], [target])
-        torch.testing.assert_close(found, adaptive(x, target), rtol=0, atol=1e-12)
-        if target == length:
-            assert torch.equal(found, x)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_whole_batch_equals_its_texts_alone(seed):
-    pairs = [*random_pairs(40, 400, seed), (1, 1), (9, 9), (300, 1)]
-    lengths, targets = (list(part) for part in zip(*pairs))
-    x = noise(sum(lengths))
-    alone = [adaptive(part, target) for part, target in zip(x.split(lengths), targets)]
-    torch.testing.assert_close(pooled(x, lengths, targets), torch.cat(alone), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("length", "target"), [*random_pairs(200, 500, seed=3), (1, 1), (500, 500)])
-def test_window_bounds_are_the_report_s(length, target):
-    bounds = window_bounds(length, target)
-    edges = [Fraction(i * length, target) for i in range(target + 1)]
-    exact = [(math.floor(begin), math.ceil(end)) for begin, end in itertools.pairwise(edges)]
-    assert bounds == exact
-    plan = windows(np.array([length]), np.array([target]))
-    parts = np.split(plan.gather, plan.starts[1:])
-    assert [(int(part[0]), int(part[-1]) + 1) for part in parts] == bounds
-    assert all((np.diff(part) == 1).all() for part in parts)
-    sizes = {end - first for first, end in bounds}
-    assert sizes <= {math.ceil(length / target), math.ceil(length / target) + 1}
-    assert set(range(length)) == set(plan.gather.tolist())  # no token is lost
-
-
-@pytest.mark.parametrize(("length", "target"), [(3, 4), (3, 0)])
-def test_impossible_targets_are_our_bug(length, target):
-    with pytest.raises(AssertionError):
-        windows(np.array([length]), np.array([target]))
-
+from jaspertc.model.lengths import check_ratio, target_lengths
 
 RATIOS = [
     *(i / 100 for i in range(1, 101)),

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch._inductor.exc
 
-from jaspertc.engine import compiled_runtime
-from jaspertc.engine.compiled_runtime import CompiledRuntime
 from jaspertc.engine.precision import normalized
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.text.packing import pack
+from lab.gpu import compiled as compiled_runtime
+from lab.gpu.compiled import CompiledRuntime
 
 LENGTHS = (1, 2, 40, 300, 17, 129, 40)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.03}

@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jaspertc.engine.runtimes.rows import Rows, plan_rows
+from jaspertc.engine.runtimes.openvino import GRAPHS, graph_class
+from jaspertc.engine.runtimes.rows import plan_rows
 from jaspertc.engine.runtimes.torch_runtime import OnTheWay, TorchRuntime, cpu_has_bfloat16
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones.base import Backbone
-from jaspertc.model.backbones.qwen3 import rotary_tables
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Linear
 from jaspertc.text.packing import IntArray, PackedBatch
@@ -43,10 +42,7 @@ class OpenVINOBackbone(Backbone):
         super().__init__(backbone.config)
         import openvino as ov
 
-        from jaspertc.engine.runtimes.openvino_graph import build_graph
-
         self._table = backbone.token_table
-        self._before: nn.Module | None = getattr(backbone, "embeddings", None)
         in_bfloat16 = precision == "bfloat16" or (precision == "int8" and cpu_has_bfloat16())
         group = WIDE_GROUP if self.config.hidden_size % WIDE_GROUP == 0 else GROUP
         options = {
@@ -55,9 +51,11 @@ class OpenVINOBackbone(Backbone):
             "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": group if precision == "int8" else 0,
         }
-        graph = build_graph(backbone, int8=precision == "int8")
+        graph = graph_class(self.config.kind)(backbone, int8=precision == "int8")
+        self._before: nn.Module | None = graph.before()
+        self._extra_values = type(graph).extra_values
         self._shared = [part for part in backbone.modules() if isinstance(part, Int8Linear)]  # graph's memory
-        self._compiled: Any = ov.Core().compile_model(graph, "CPU", options)
+        self._compiled: Any = ov.Core().compile_model(graph.build(), "CPU", options)
         self._requests = threading.local()
 
     @property
@@ -76,18 +74,11 @@ class OpenVINOBackbone(Backbone):
             states = torch.zeros(len(rows.places), x.shape[1])
             states[: len(tokens)] = x[tokens]
             mask = rows.mask(causal=self.config.causal)
-            inputs = [states.numpy(), rows.cells, rows.places, mask, *self._rotary(rows)]
+            extra = self._extra_values(self.config, torch.from_numpy(rows.positions))
+            inputs = [states.numpy(), rows.cells, rows.places, mask, *extra]
             result = self._requests.own.infer(inputs, share_inputs=True, share_outputs=True)[0]
             out[tokens] = torch.from_numpy(result)[: len(tokens)]
         return out
-
-    def _rotary(self, rows: Rows) -> list[np.ndarray]:
-        """Cosines and sines for a backbone that wants them."""
-        if self.config.kind != "qwen3":
-            return []
-        positions = torch.from_numpy(rows.positions)
-        width, theta = self.config.head_dim, self.config.rope_theta
-        return [table.numpy() for table in rotary_tables(positions, width, theta, torch.float32)]
 
 
 class OpenVINORuntime(TorchRuntime):
@@ -95,7 +86,7 @@ class OpenVINORuntime(TorchRuntime):
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        InputError: another device than the CPU, or an unknown dtype.
+        InputError: another device than the CPU, an unknown dtype, or a backbone that has no graph.
     """
 
     name = "openvino"
@@ -107,6 +98,11 @@ class OpenVINORuntime(TorchRuntime):
             )
         if dtype not in DTYPES:
             raise InputError(f"dtype is {dtype!r}, the runtime 'openvino' has {', '.join(DTYPES)}")
+        kind = encoder.config.backbone.kind
+        if kind not in GRAPHS:
+            raise InputError(
+                f"the runtime 'openvino' has layers of {', '.join(GRAPHS)}, not of {kind!r}; use 'torch'"
+            )
         try:
             import openvino
         except ImportError as error:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from jaspertc import Embedder
-from jaspertc.engine.graphs_runtime import GRAPH_TOKENS, GraphsRuntime, powers_of_two, rounded_up
 from jaspertc.engine.precision import normalized
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.text.packing import pack
+from lab.gpu.graphs import GRAPH_TOKENS, GraphsRuntime, powers_of_two, rounded_up
 
 LENGTHS = (40, 40, 1, 300, 17, 129, 40, 2, 500, 33, 41, 128, 16)
 BOUND = 1e-5  # largest difference of unit vectors

@@ -6,6 +6,7 @@ takes the compiler's time at the first text, and a C++ compiler (CPU) or Triton 
 Shape legend: C compressed tokens, W width of a head.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -14,9 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
-from jaspertc.engine.torch_layers import Product, ReadyQwen3, Stage, Stages, norm, rms_norm
 from jaspertc.errors import InputError
+from jaspertc.model.backbones.qwen3 import PreparedLayer, PreparedQwen3, Qwen3Backbone, norm, rms_norm
+from jaspertc.model.products import Product
 from jaspertc.text.packing import pack
+
+Stage = Callable[..., Tensor]
 
 
 def compiled(stage: Stage) -> Stage:
@@ -24,8 +28,8 @@ def compiled(stage: Stage) -> Stage:
     return cast(Stage, torch.compile(stage, dynamic=True, fullgraph=True))
 
 
-def compiled_stages() -> Stages:
-    """The stages of ``torch_layers``, in forms that PyTorch compiles."""
+def compiled_layers() -> type[PreparedQwen3]:
+    """``PreparedQwen3`` with what lies between its products in forms that PyTorch compiles."""
     one_norm, one_turn, one_gate = (compiled(stage) for stage in (norm, _turn, _gate))
 
     def turn(qk: Tensor, weight: Tensor, eps: float, turns: Tensor, dtype: torch.dtype) -> Tensor:
@@ -34,11 +38,16 @@ def compiled_stages() -> Stages:
     def gate(y: Tensor, gate: Product, up: Product) -> Tensor:
         return one_gate(gate(y), up(y))
 
-    return Stages(norm=one_norm, turn=turn, gate=gate)
+    layer = type(
+        "CompiledLayer",
+        (PreparedLayer,),
+        {"norm": staticmethod(one_norm), "turn": staticmethod(turn), "gate": staticmethod(gate)},
+    )
+    return cast(type[PreparedQwen3], type("CompiledQwen3", (PreparedQwen3,), {"layer_class": layer}))
 
 
 def _turn(qk: Tensor, weight: Tensor, eps: float, turns: Tensor, dtype: torch.dtype) -> Tensor:
-    """``torch_layers.turn`` without complex numbers, which are not compiled; turns: (C, 1, W / 2, 2)."""
+    """``qwen3.turn`` without complex numbers, which are not compiled; turns: (C, 1, W / 2, 2)."""
     low, high = rms_norm(qk, weight, eps).view(*qk.shape[:2], -1, 2).unbind(-1)
     cos, sin = turns.unbind(-1)
     return torch.stack((low * cos - high * sin, low * sin + high * cos), -1).flatten(-2).to(dtype)
@@ -58,12 +67,13 @@ class CompiledRuntime(TorchRuntime):
     name = "compiled"
 
     def _prepare_layers(self) -> None:
-        kind = self.encoder.config.backbone.kind
-        if kind != "qwen3":
+        backbone = self.encoder.backbone
+        if not isinstance(backbone, Qwen3Backbone):
             raise InputError(
-                f"the runtime 'compiled' has only layers of 'qwen3', not of {kind!r}; use 'torch'"
+                f"the runtime 'compiled' has only layers of 'qwen3', not of "
+                f"{backbone.config.kind!r}; use 'torch'"
             )
-        self.encoder = self.encoder.with_backbone(ReadyQwen3(self.encoder.backbone, compiled_stages()))
+        self.encoder = self.encoder.with_backbone(compiled_layers()(backbone))
         try:
             for count in (2, 3):  # the second number of tokens shows the compiler that it varies
                 self.embed(pack([np.zeros(count, dtype=np.int64)]), np.array([count]))
