@@ -7,8 +7,7 @@ import typer
 Runtime = Annotated[
     str,
     typer.Option(
-        help="What computes: torch, openvino (CPU), compiled or graphs (GPU), or auto: openvino for int8 "
-        "weights on a CPU, else torch."
+        help="What computes: torch, openvino (CPU), or auto: openvino for int8 weights on a CPU, else torch."
     ),
 ]
 ModelArgument = Annotated[str, typer.Argument(help="mini, a checkpoint folder or a hub name.")]
