@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from jaspertc.cli import app
 from jaspertc.cli.search import parse_where
 from jaspertc.engine.embedder import Embedder
-from jaspertc.errors import DataFileError, IndexFileError, InputError
+from jaspertc.errors import DataFileError, IndexFileError, InputError, RatioError
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def run(tmp_path, monkeypatch):
 def test_round_trip(run):
     result = run("index", "notes.txt", "rows.jsonl", "--output", "i.db", "--ratio", "0.5")
     assert result.exit_code == 0, result.output
-    assert "4 added, 0 updated, 0 unchanged; 4 documents" in result.stdout
+    assert "4 added, 0 updated, 0 unchanged, 0 removed; 4 documents" in result.stdout
     assert "ratio 0.5" in result.stdout
     again = run("index", "notes.txt", "rows.jsonl", "--output", "i.db")
     assert "0 added, 0 updated, 4 unchanged" in again.stdout
 
-    result = run("search", "一只猫", "--index", "i.db", "--json", "--k", "3")
+    result = run("search", "一只猫", "--index", "i.db", "--json", "--k", "3", "--mode", "vector")
     assert result.exit_code == 0, result.output
     hits = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(hits) == 3
@@ -53,24 +53,52 @@ def test_round_trip(run):
 
 def test_table(run):
     run("index", "notes.txt", "--output", "i.db")
-    result = run("search", "a cat on the mat", "--index", "i.db")
+    result = run("search", "a cat on the mat", "--index", "i.db", "--mode", "vector")
     assert result.exit_code == 0, result.output
     assert "1.0000" in result.stdout
-    assert "notes.txt:1" in result.stdout
+    assert "notes.txt:" in result.stdout
     assert "[bold]no markup[/]" in result.stdout
     assert result.stdout.count("long") < 30
+
+
+def test_looking_after_an_index(run):
+    run("index", "notes.txt", "rows.jsonl", "--output", "i.db", "--ratio", "0.1")
+    result = run("index", "--output", "i.db", "--refine", "0.5")
+    assert "4 refined to ratio 0.5, 0 below it left" in result.stdout, result.output
+    Path("rows.jsonl").unlink()
+    result = run("index", "--output", "i.db", "--prune", "--compact", "--check", "--list")
+    assert result.exit_code == 0, result.output
+    assert "2 documents of files that are gone removed" in result.stdout
+    assert "no damage" in result.stdout
+    assert "by ratio: 0.5: 2" in result.stdout
+    assert "notes.txt" in result.stdout
+    assert "rows.jsonl" not in result.stdout
+    assert "1 documents removed" not in run("index", "--output", "i.db", "--remove", "notes.txt").stdout
+
+
+def test_control_characters_of_a_text_are_shown_not_sent(run):
+    Path("evil.jsonl").write_text(json.dumps({"id": "e\x1b[2J", "text": "a\x1b[31mred\u202e \x07"}) + "\n")
+    run("index", "evil.jsonl", "--output", "e.db")
+    result = run("search", "red", "--index", "e.db")
+    assert result.exit_code == 0, result.output
+    assert not any(letter in result.stdout for letter in "\x1b\x07\u202e")
+    assert "\\x1b" in result.stdout
 
 
 def test_mistakes_are_raised_for_main_to_print(run):
     run("index", "notes.txt", "--output", "i.db")
     for arguments, kind, message in (
-        (("index", "notes.csv", "--output", "i.db"), DataFileError, "not a .txt or .jsonl"),
+        (("index", "notes.exe", "--output", "i.db"), DataFileError, "notes.exe does not exist"),
         (
             ("index", "rows.jsonl", "--output", "i.db", "--text-field", "body"),
             DataFileError,
             "no field 'body'",
         ),
-        (("index", "notes.txt", "--output", "i.db", "--ratio", "0.9"), IndexFileError, "ratio 0.33, not 0.9"),
+        (("index", "notes.txt", "--output", "i.db", "--storage", "int8"), IndexFileError, "storage float32"),
+        (("index", "notes.txt", "--output", "i.db", "--ratio", "1.9"), RatioError, "ratio is 1.9"),
+        (("index", "--output", "i.db"), InputError, "nothing to do"),
+        (("index", "--output", "i.db", "--remove", "x"), IndexFileError, "neither a document nor a file"),
+        (("search", "x", "--index", "i.db", "--mode", "fast"), InputError, "mode is 'fast'"),
         (("index", "notes.txt", "--output", "i.db", "--model", "f2"), IndexFileError, "'fake-mini'"),
         (("search", "x", "--index", "none.db"), IndexFileError, "no index at none.db"),
         (("search", "x", "--index", "notes.txt"), IndexFileError, "not a jaspertc search index"),

@@ -28,7 +28,8 @@ def main(path: str, count: int, fatal: int) -> None:
     rows._count = count_and_die
     with SearchIndex.create_or_open(path, SlowEmbedder()) as index:
         # Hardly any cache: pages of a transaction reach the file before its end, as in a large batch.
-        index._connection.execute("PRAGMA cache_size = 1")
+        with index.connections.borrowed() as connection:
+            connection.execute("PRAGMA cache_size = 1")
         print("ready", flush=True)
         index.add(make_documents(count))
     print("done", flush=True)

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from jaspertc.search import schema, upkeep
+from jaspertc.search.blocks import read_vectors
 from jaspertc.search.documents import Document
 
 
@@ -15,8 +17,8 @@ class FakeEmbedder:
     """Each text has its own random direction; what was embedded is remembered."""
 
     def __init__(self, fingerprint="f1", dims=16, ratio=0.33, threshold=80, kind="adaptive-average"):
-        self.checkpoint = SimpleNamespace(name=f"fake-{fingerprint}")
-        self.config = SimpleNamespace(compressor=SimpleNamespace(kind=kind))
+        encoder = SimpleNamespace(compressor=SimpleNamespace(can_compress=kind != "none"))
+        self.checkpoint = SimpleNamespace(name=f"fake-{fingerprint}", encoder=encoder)
         self.fingerprint, self.dims = fingerprint, dims
         self.default_ratio = ratio if kind != "none" else 1.0
         self.default_threshold = threshold
@@ -33,6 +35,9 @@ class FakeEmbedder:
         self.options.append(options)
         return np.stack([self.vector(text) for text in texts])
 
+    def tokenize(self, texts, **options):
+        return [np.arange(len(text.split())) for text in texts]
+
     def encode_query(self, text, **options):
         self.options.append(options)
         return self.vector(text)
@@ -48,20 +53,29 @@ def make_documents(count: int) -> Iterator[Document]:
 
 def contents(path) -> list[tuple]:
     """Everything in an index that a search can see."""
+    upkeep.check(path)
+    layout = schema.describe(path).layout
     connection = sqlite3.connect(path)
     try:
-        (broken,) = connection.execute("PRAGMA integrity_check").fetchone()
-        assert broken == "ok"
         rows = connection.execute(
-            "SELECT id, text, metadata, text_hash, vector FROM documents LEFT JOIN vectors "
-            "ON number = document ORDER BY id"
+            "SELECT passages.number, documents.id, text, metadata, text_hash, name, start, stop, heading, "
+            "ratio FROM documents LEFT JOIN passages ON document = documents.number "
+            "LEFT JOIN sources ON source = sources.number ORDER BY documents.id, start"
         ).fetchall()
+        vectors = read_vectors(connection, layout, np.array([row[0] for row in rows], dtype=np.int64))
+        connection.execute(
+            "CREATE VIRTUAL TABLE temp.instances USING fts5vocab ('main', 'terms', 'instance')"
+        )
+        terms: dict[int, list[str]] = {}
+        for number, term in connection.execute("SELECT doc, term FROM instances ORDER BY doc, offset"):
+            terms.setdefault(number, []).append(term)
+        passages = [
+            (*row[1:], vector.tobytes(), tuple(terms.get(row[0], ()))) for row, vector in zip(rows, vectors)
+        ]
+        assert set(terms) <= {row[0] for row in rows}
         labels = connection.execute(
             "SELECT id, key, value FROM labels LEFT JOIN documents ON number = document ORDER BY id, key"
         ).fetchall()
-        (count,) = connection.execute("SELECT value FROM meta WHERE key = 'documents'").fetchone()
-        assert count == len(rows)
-        assert connection.execute("SELECT count(*) FROM vectors").fetchone() == (count,)
-        return rows + labels
+        return passages + labels
     finally:
         connection.close()

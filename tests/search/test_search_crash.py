@@ -39,7 +39,7 @@ def test_killed_inside_transactions(tmp_path):
     for fatal, kept in ((0, 0), (2, 2), (3, 5)):
         process = start(path, fatal)
         assert process.wait(60) == -signal.SIGKILL
-        assert Path(f"{path}-journal").exists()  # so that the next opening has something to undo
+        assert Path(f"{path}-wal").exists()  # so that the next opening has something to undo
         with SearchIndex.open(path, FakeEmbedder()) as index:
             assert len(index) == kept * BATCH_DOCUMENTS
             assert len(index.search("q", k=COUNT)) == kept * BATCH_DOCUMENTS

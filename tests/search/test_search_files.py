@@ -2,14 +2,14 @@
 
 import os
 import sqlite3
-import sys
 
 import pytest
 from search_fakes import FakeEmbedder, make_documents
 
 from jaspertc.errors import IndexFileError, RatioError
-from jaspertc.search import database
 from jaspertc.search import index as index_module
+from jaspertc.search import schema, upkeep
+from jaspertc.search.documents import Document
 from jaspertc.search.index import SearchIndex
 
 
@@ -22,7 +22,6 @@ from jaspertc.search.index import SearchIndex
             r"'fake-f1' \(fingerprint f1\), not 'fake-f2' \(fingerprint f2\).*load 'fake",
         ),
         (FakeEmbedder(dims=32), None, "16 dims, the model 'fake-f1' gives 32"),
-        (FakeEmbedder(), 0.5, "built at ratio 0.33, not 0.5; leave the ratio out"),
     ],
 )
 @pytest.mark.parametrize("open_it", [SearchIndex.open, SearchIndex.create_or_open])
@@ -37,11 +36,13 @@ def test_ratio_is_kept_and_used(tmp_path):
     with SearchIndex.create_or_open(tmp_path / "a.db", FakeEmbedder(), ratio=0.5) as created:
         assert created.info.ratio == 0.5
     embedder = FakeEmbedder(ratio=0.2)
-    for ratio in (None, 0.5):
+    for number, ratio in enumerate((None, 0.1)):
         with SearchIndex.open(tmp_path / "a.db", embedder, ratio=ratio) as opened:
+            opened.add([Document(f"{number}", f"text {number}")])
             opened.search("q")
-    assert [options["ratio"] for options in embedder.options] == [0.5, 0.5]
-    info = database.describe(tmp_path / "a.db")
+    assert [options["ratio"] for options in embedder.options] == [0.5, 1, 0.1, 1]
+    assert upkeep.contents(tmp_path / "a.db").ratios == {0.1: 1, 0.5: 1}
+    info = schema.describe(tmp_path / "a.db")
     assert (info.model, info.fingerprint, info.dims, info.threshold) == ("fake-f1", "f1", 16, 80)
 
 
@@ -62,7 +63,7 @@ def test_ratio_out_of_range(tmp_path, embedder, ratio):
 
 
 def test_missing_file_and_folder(tmp_path, embedder):
-    for read in (lambda path: SearchIndex.open(path, embedder), database.describe):
+    for read in (lambda path: SearchIndex.open(path, embedder), schema.describe):
         with pytest.raises(IndexFileError, match=r"no index at .*jaspertc index"):
             read(tmp_path / "none.db")
     with pytest.raises(IndexFileError, match=r"unable to open database file; check that .* folder exists"):
@@ -105,7 +106,7 @@ def test_empty_file(tmp_path, embedder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("UPDATE meta SET value = 2 WHERE key = 'format'", "format 2, this jaspertc reads up to 1; upgrade"),
+        ("UPDATE meta SET value = 3 WHERE key = 'format'", "format 3, this jaspertc reads up to 2; upgrade"),
         ("DELETE FROM meta WHERE key = 'format'", "does not say which format"),
         ("UPDATE meta SET value = 'x' WHERE key = 'dims'", "dims is 'x', not a int"),
         ("DROP TABLE meta", "no such table"),
@@ -130,8 +131,8 @@ def test_damaged_file(index, embedder, damage):
         if damage == "cut":
             file.truncate(size // 2)
         else:
-            file.seek(database.PAGE_BYTES)
-            file.write(b"\xa5" * (size - database.PAGE_BYTES))
+            file.seek(schema.PAGE_BYTES)
+            file.write(b"\xa5" * (size - schema.PAGE_BYTES))
 
     def use():
         with SearchIndex.open(index.path, embedder) as opened:
@@ -144,8 +145,9 @@ def test_damaged_file(index, embedder, damage):
 def test_full_disk_keeps_earlier_batches(index, monkeypatch):
     monkeypatch.setattr(index_module, "BATCH_DOCUMENTS", 100)
     index.add(make_documents(100))
-    (pages,) = index._connection.execute("PRAGMA page_count").fetchone()
-    index._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with index.connections.borrowed() as connection:  # the only one, so that every use gets it
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 20}")
     message = "database or disk is full; nothing of the current batch was written, earlier batches are kept"
     with pytest.raises(IndexFileError, match=message):
         index.add(make_documents(5000))
@@ -153,14 +155,16 @@ def test_full_disk_keeps_earlier_batches(index, monkeypatch):
     assert 100 <= kept < 5000
     assert kept % 100 == 0
     assert len(index.search("q", k=5000)) == kept
-    index._connection.execute("PRAGMA max_page_count = 100000")
+    with index.connections.borrowed() as connection:
+        connection.execute("PRAGMA max_page_count = 100000")
     report = index.add(make_documents(5000))
     assert (report.added, report.unchanged) == (5000 - kept, kept)
 
 
 def test_read_only_file(index):
     index.add(make_documents(3))
-    index._connection.execute("PRAGMA query_only = 1")
+    with index.connections.borrowed() as connection:
+        connection.execute("PRAGMA query_only = 1")
     with pytest.raises(IndexFileError, match=r"readonly database; nothing of the current batch.*writable"):
         index.add(make_documents(4))
     with pytest.raises(IndexFileError, match="readonly database; none was removed"):
@@ -169,7 +173,7 @@ def test_read_only_file(index):
 
 
 def test_file_in_use(tmp_path, embedder, monkeypatch):
-    monkeypatch.setattr(database, "LOCK_SECONDS", 0)
+    monkeypatch.setattr(schema, "LOCK_SECONDS", 0)
     with SearchIndex.create_or_open(tmp_path / "a.db", embedder) as index:
         other = sqlite3.connect(index.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -184,18 +188,3 @@ def test_closed_index(index):
     index.close()
     with pytest.raises(IndexFileError, match="closed"):
         index.search("q")
-
-
-@pytest.mark.parametrize("missing", [True, False])
-def test_numpy_computes_the_same_distances(tmp_path, embedder, monkeypatch, missing):
-    """Against the definition, without sqlite-vec and with whatever this Python can load."""
-    if missing:
-        monkeypatch.setitem(sys.modules, "sqlite_vec", None)
-        assert database.load_vector_functions(sqlite3.connect(":memory:")) == "numpy"
-    documents = list(make_documents(300))
-    with SearchIndex.create_or_open(tmp_path / "a.db", embedder) as index:
-        index.add(documents)
-        hits = index.search("q", k=300)
-    cosines = {d.id: float(embedder.vector(d.text) @ embedder.vector("q")) for d in documents}
-    assert [hit.id for hit in hits] == sorted(cosines, key=cosines.get, reverse=True)
-    assert max(abs(hit.score - cosines[hit.id]) for hit in hits) < 1e-6

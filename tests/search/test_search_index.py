@@ -47,7 +47,7 @@ def test_search_equals_brute_force(index, embedder, where, k):
     documents = list(make_documents(1000))
     index.add(documents)
     for query in ("text 7 ", "something else", "猫"):
-        hits = index.search(query, k=k, where=where)
+        hits = index.search(query, k=k, where=where, mode="vector")
         expected = brute_force(embedder, documents, query, k, where or {})
         assert [hit.id for hit in hits] == [name for name, _ in expected]
         np.testing.assert_allclose([hit.score for hit in hits], [score for _, score in expected], atol=1e-5)
@@ -89,7 +89,10 @@ def test_add_counts_and_embeds_only_what_changed(index, embedder):
     assert [hit.id for hit in index.search("x", where={"lang": "fr"})] == ["doc-300"]
     assert index.search("x", k=700, where={"part": 300 % 7}) != []
     assert "doc-300" not in {hit.id for hit in index.search("x", k=700, where={"part": 300 % 7})}
-    assert all(options == {"ratio": 0.33, "threshold": 80, "normalize": True} for options in embedder.options)
+    documents_at = {"ratio": 0.33, "threshold": 80, "normalize": True}
+    queries_at = documents_at | {"ratio": 1.0}
+    assert all(options in (documents_at, queries_at) for options in embedder.options)
+    assert embedder.options.count(queries_at) == 4
 
 
 def test_order_of_metadata_keys_is_no_change(index):
@@ -158,7 +161,7 @@ def test_zero_vectors_score_zero(index, embedder, monkeypatch):
     zero = np.zeros(embedder.dims, dtype=np.float32)
     monkeypatch.setattr(embedder, "encode_document", lambda texts, **_: np.stack([zero] * len(texts)))
     index.add([Document("z", "zero")])
-    hits = index.search("one", k=3)
+    hits = index.search("one", k=3, mode="vector")
     assert hits[0].id == "a"
     assert next(hit for hit in hits if hit.id == "z").score == 0
 
@@ -189,7 +192,7 @@ def test_a_bad_document_is_named_and_earlier_batches_are_kept(index, document, m
 def test_vectors_that_are_not_finite_are_refused(index, embedder, monkeypatch):
     nan = np.full((1, embedder.dims), np.nan, dtype=np.float32)
     monkeypatch.setattr(embedder, "encode_document", lambda *_, **__: nan)
-    with pytest.raises(InputError, match="no finite vector for document 'a'"):
+    with pytest.raises(InputError, match="no finite vector for the text 't'"):
         index.add([Document("a", "t")])
     monkeypatch.setattr(embedder, "encode_query", lambda *_, **__: nan[0])
     with pytest.raises(InputError, match="no finite vector for the query"):

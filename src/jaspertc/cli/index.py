@@ -1,42 +1,179 @@
-"""``jaspertc index``: put texts of files into a search index."""
+"""``jaspertc index``: put texts of files into a search index, keep it in step with them, look after it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.options import ModelOption, Runtime
+from jaspertc.cli.options import IdField, ModelOption, Runtime, TextField
+from jaspertc.cli.tables import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jaspertc.search.documents import Document
+    from jaspertc.search.index import SearchIndex
 
 
 def index(
-    files: Annotated[list[Path], typer.Argument(help=".txt (one document a line) or .jsonl files.")],
-    output: Annotated[Path, typer.Option(help="The index; created if it is missing, else added to.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Files and folders of texts. What they have lost since last time is removed."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="The index; created if it is missing, else brought up to date.")
+    ] = ...,  # type: ignore[assignment]
     model: ModelOption = "mini",
     ratio: Annotated[
         float | None,
-        typer.Option(help="Compression ratio in (0, 1]; default: the index's, or the model's for a new one."),
+        typer.Option(help="Compression ratio in (0, 1] of new texts; default: the index's, or the model's."),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="JSON field with the text.")] = "text",
-    id_field: Annotated[str, typer.Option(help="JSON field with the id.")] = "id",
+    storage: Annotated[
+        str | None, typer.Option(help="Of a new index: float32 (default), float16, int8 or ubinary.")
+    ] = None,
+    passages: Annotated[
+        int | None,
+        typer.Option(help="Of a new index: cut longer texts into passages of so many tokens; 0: never."),
+    ] = None,
+    text_field: TextField = "text",
+    id_field: IdField = None,
+    refine: Annotated[
+        float | None,
+        typer.Option(help="Embed what has a lower ratio again at this one, what is found most first."),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop --refine after this time; run it again to go on.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(help="Remove a document by its id, or a file or folder with all its documents."),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the documents of files that are gone.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--list", help="Say what is in the index: files, ratios, storage.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Look for damage.")] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Give back the space of what was removed.")
+    ] = False,
+    centring: Annotated[
+        bool | None,
+        typer.Option("--centring/--no-centring", help="Whether searches use the mean of past queries."),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write ids, texts, metadata and vectors to this .parquet file.")
+    ] = None,
     runtime: Runtime = "auto",
 ) -> None:
     """Add documents to a search index; those that are in it and have not changed are not embedded again.
 
     Other JSON fields with a string, number, boolean or null become metadata to filter searches by.
     """
-    from jaspertc.search.documents import read_documents
+    from jaspertc.errors import InputError
 
-    documents = read_documents(
-        files, text_field=text_field, id_field=id_field
-    )  # before the model: it is slow
+    upkeep = bool(remove or prune or show or check or compact or export) or centring is not None
+    if not (files or upkeep or refine is not None):
+        raise InputError("nothing to do: give FILES, --refine, --remove, --prune, --list, --check, --compact")
+    if seconds is not None and refine is None:
+        raise InputError(f"--seconds is {seconds:g}, it goes with --refine only; leave it out")
+    if files:
+        from jaspertc.search.reading import read_documents
 
+        # Before the model: it is slow.
+        documents = read_documents(files, folder=output.parent, text_field=text_field, id_field=id_field)
+        with _opened(output, model, runtime, ratio=ratio, storage=storage, passage_tokens=passages) as opened:
+            _add(opened, files, documents)
+            if refine is not None:
+                _refine(opened, refine, seconds)
+    elif refine is not None:
+        from jaspertc.search.schema import describe
+
+        name = describe(output).model if model == "mini" else model
+        with _opened(output, name, runtime) as opened:
+            _refine(opened, refine, seconds)
+    if upkeep:
+        _look_after(output, remove or [], prune, compact, centring, export, show=show, check=check)
+
+
+def _opened(output: Path, model: str, runtime: str, **options: Any) -> "SearchIndex":
     from jaspertc.engine.embedder import Embedder
     from jaspertc.search.index import SearchIndex
 
-    embedder = Embedder.load(model, runtime=runtime)
-    with SearchIndex.create_or_open(output, embedder, ratio=ratio) as opened:
-        report = opened.add(documents, show_progress=True)
-        typer.echo(
-            f"{output}: {report.added} added, {report.updated} updated, {report.unchanged} unchanged; "
-            f"{len(opened)} documents in the index (model {opened.info.model}, ratio {opened.info.ratio:g})"
-        )
+    return SearchIndex.create_or_open(output, Embedder.load(model, runtime=runtime), **options)
+
+
+def _add(opened: "SearchIndex", files: list[Path], documents: "Iterator[Document]") -> None:
+    from jaspertc.search.reading import source_name
+
+    sources = [source_name(path, opened.path.parent) for path in files if str(path) != "-"]
+    report = opened.sync(documents, sources, show_progress=True)
+    typer.echo(
+        f"{opened.path}: {report.added} added, {report.updated} updated, {report.unchanged} unchanged, "
+        f"{report.removed} removed; {len(opened)} documents in the index "
+        f"(model {opened.info.model}, ratio {opened.ratio:g})"
+    )
+
+
+def _refine(opened: "SearchIndex", ratio: float, seconds: float | None) -> None:
+    from jaspertc.search.refining import refine
+
+    report = refine(opened, ratio, seconds=seconds)
+    typer.echo(f"{opened.path}: {report.refined} refined to ratio {ratio:g}, {report.left} below it left")
+
+
+def _look_after(
+    path: Path,
+    remove: list[str],
+    prune: bool,
+    compact: bool,
+    centring: bool | None,
+    export: Path | None,
+    *,
+    show: bool,
+    check: bool,
+) -> None:
+    """In an order in which each sees what the one before has done."""
+    from jaspertc.search import upkeep
+
+    if remove:
+        typer.echo(f"{path}: {upkeep.remove(path, remove)} documents removed")
+    if prune:
+        typer.echo(f"{path}: {upkeep.prune(path)} documents of files that are gone removed")
+    if centring is not None:
+        upkeep.set_centring(path, centring)
+    if compact:
+        before, after = upkeep.compact(path)
+        typer.echo(f"{path}: {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB now")
+    if export:
+        typer.echo(f"{export}: {upkeep.export(path, export)} rows")
+    if check:
+        upkeep.check(path)
+        typer.echo(f"{path}: no damage")
+    if show:
+        _list(path)
+
+
+def _list(path: Path) -> None:
+    from jaspertc.cli.tables import show as show_table
+    from jaspertc.reports.content import Table
+    from jaspertc.search import upkeep
+
+    contents = upkeep.contents(path)
+    info = contents.info
+    facts = {
+        "documents": f"{info.documents:,}",
+        "passages": f"{sum(contents.ratios.values()):,}"
+        + (f", up to {info.passage_tokens} tokens" if info.passage_tokens else ", one a document"),
+        "model": f"{info.model}, {info.dims} dims, fingerprint {info.fingerprint}",
+        "storage": info.storage,
+        "by ratio": ", ".join(f"{ratio:g}: {count:,}" for ratio, count in contents.ratios.items()),
+        "ratio of new texts": f"{info.ratio:g}",
+        "searches learned from": f"{contents.queries:,}, centring {contents.centring}",
+        "size": f"{path.stat().st_size / 2**20:.1f} MiB",
+    }
+    for name, value in facts.items():
+        typer.echo(f"{name}: {shown(value)}")
+    rows = [[shown(name or "(from no file)"), f"{count:,}"] for name, count in contents.sources.items()]
+    show_table(Table(title="", columns=["file", "documents"], rows=rows))

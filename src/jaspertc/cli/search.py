@@ -1,4 +1,4 @@
-"""``jaspertc search``: the documents of an index nearest to a query."""
+"""``jaspertc search``: the documents of an index that answer a query."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +9,7 @@ from jaspertc.cli.options import Runtime
 
 if TYPE_CHECKING:
     from jaspertc.search.documents import Scalar
-    from jaspertc.search.index import Hit
+    from jaspertc.search.finding import Hit
 
 SHOWN_CHARACTERS = 120
 
@@ -26,14 +26,15 @@ def search(
             "(2024, true, null) and otherwise as a string; a string of digits is written '\"2024\"'.",
         ),
     ] = None,
+    mode: Annotated[str, typer.Option(help="vector: by meaning; text: by words; hybrid: both.")] = "hybrid",
     model: Annotated[
         str | None, typer.Option(help="The model, if it is elsewhere than when the index was built.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     runtime: Runtime = "auto",
 ) -> None:
-    """Print the documents nearest to a query, best first."""
-    from jaspertc.search.database import describe
+    """Print the documents that answer a query best, best first."""
+    from jaspertc.search.schema import describe
 
     wanted = parse_where(where or [])
     name = describe(index).model if model is None else model
@@ -42,7 +43,7 @@ def search(
     from jaspertc.search.index import SearchIndex
 
     with SearchIndex.open(index, Embedder.load(name, runtime=runtime)) as opened:
-        hits = opened.search(query, k=k, where=wanted)
+        hits = opened.search(query, k=k, where=wanted, mode=mode)
     if json:
         _print_json(hits)
     else:
@@ -77,17 +78,34 @@ def _print_json(hits: "list[Hit]") -> None:
     from dataclasses import asdict
 
     for hit in hits:
-        typer.echo(json.dumps(asdict(hit), ensure_ascii=False))
+        row = asdict(hit)
+        del row["number"]
+        typer.echo(json.dumps(row, ensure_ascii=False))
 
 
 def _print_table(hits: "list[Hit]") -> None:
-    from jaspertc.cli.tables import show
+    from jaspertc.cli.tables import show, shown
     from jaspertc.reports.content import Table
 
     rows = []
     for hit in hits:
-        excerpt = " ".join(hit.text.split())
+        passage = hit.passage
+        excerpt = " ".join(hit.text[passage.start : passage.stop].split())
         if len(excerpt) > SHOWN_CHARACTERS:
             excerpt = excerpt[:SHOWN_CHARACTERS] + "…"
-        rows.append([f"{hit.score:.4f}", hit.id, excerpt])
-    show(Table(title="", columns=["score", "id", "text"], rows=rows))
+        cells = [f"{hit.score:.4f}", hit.id, _place(hit), excerpt]
+        rows.append([shown(cell) for cell in cells])
+    columns = ["score", "id", "where", "text"]
+    if not any(row[2] for row in rows):
+        columns.pop(2)
+        rows = [[*row[:2], row[3]] for row in rows]
+    show(Table(title="", columns=columns, rows=rows))
+
+
+def _place(hit: "Hit") -> str:
+    """Where in its document a passage stands: how far in, and under which headings."""
+    passage = hit.passage
+    if passage.stop - passage.start >= len(hit.text):
+        return ""
+    share = f"{100 * passage.start // len(hit.text)} %"
+    return f"{share}, {passage.heading}" if passage.heading else share

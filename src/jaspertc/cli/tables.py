@@ -19,6 +19,15 @@ WHOLE = 16  # cells up to this many characters are never folded
 GAP = 2  # between columns
 
 
+def shown(text: str) -> str:
+    """Text of others for a terminal: control characters are shown, not sent.
+
+    >>> shown("a" + chr(27) + "[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def show(table: Table, console: Console | None = None) -> None:
     """Print a table, on standard output if no other console is given."""
     given, console = console, console or Console(highlight=False)

@@ -4,52 +4,48 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
-from jaspertc.errors import IndexFileError, InputError, RatioError
-from jaspertc.search import database
-from jaspertc.search.database import IndexInfo, sqlite_errors
-from jaspertc.search.documents import Document, Scalar, check_document, check_metadata, check_unicode
-from jaspertc.search.rows import Row, nearest, remove_rows, stored_content, to_label, write_rows
+from jaspertc.errors import InputError
+from jaspertc.search import schema
+from jaspertc.search.blocks import FloatArray, check_storage
+from jaspertc.search.connections import Connections
+from jaspertc.search.documents import Document, Scalar, check_document, check_unicode
+from jaspertc.search.embedding import Embedding, check_options, check_ratio, check_same
+from jaspertc.search.finding import Hit, Query, find
+from jaspertc.search.rows import Row, remove_rows, stored_rows, to_label, write_rows
+from jaspertc.search.schema import IndexInfo, sqlite_errors
+from jaspertc.search.sources import SeenIds, remove_vanished
+from jaspertc.search.usage import Usage
 
 if TYPE_CHECKING:  # so that opening an index is quick where PyTorch is not needed yet
     from jaspertc.engine.embedder import Embedder
-    from jaspertc.engine.precision import Vectors
 
 BATCH_DOCUMENTS = 256
+KEPT = "nothing of the current batch was written, earlier batches are kept"
 
 
 @dataclass(frozen=True)
 class AddReport:
-    """How many documents were new, had another text or metadata than before, or were there already."""
+    """How many documents were new, had another text, metadata or file than before, were there already, or
+    have vanished from their file."""
 
     added: int
     updated: int
     unchanged: int
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A document found: its cosine similarity to the query, in [-1, 1], and what was stored."""
-
-    id: str
-    score: float
-    text: str
-    metadata: dict[str, Scalar]
+    removed: int = 0
 
 
 class SearchIndex:
-    """An index that belongs to one model at one compression ratio; vectors of others are refused.
+    """An index that belongs to one model; vectors of others are refused.
 
-    Search is exact: every vector (that matches the filter) is compared. One file, no server. Use an index
-    from the thread that opened it; several processes may have the file open.
+    Any thread may use it, several at a time, and several processes may have the file open: a writer does not
+    block readers.
 
     Example:
         >>> from jaspertc import Embedder, SearchIndex
@@ -60,69 +56,102 @@ class SearchIndex:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, embedder: "Embedder", info: IndexInfo
+        self, connections: Connections, embedder: "Embedder", info: IndexInfo, ratio: float | None
     ) -> None:
         """For ``open`` and ``create_or_open``."""
-        self.path = path
+        self.path = connections.path
         self.info = info
-        self._connection = connection
-        self._embedder = embedder
+        self.ratio = info.ratio if ratio is None else float(ratio)
+        self.connections = connections
+        self.embedding = Embedding(embedder, info)
+        self._usage = Usage(self.path)
 
     @classmethod
     def open(cls, path: str | Path, embedder: "Embedder", *, ratio: float | None = None) -> Self:
-        """Open an index that exists.
+        """Open an index that exists; a file of an older format is brought to today's.
 
         Args:
             path: the file.
             embedder: the model it was built with.
-            ratio: ``None`` takes the index's; anything else must be equal to it.
+            ratio: compression ratio of documents that are added, in (0, 1]; ``None`` takes the index's.
 
         Raises:
             IndexFileError: the file is missing, no index, damaged or of a newer format; or it was built with
-                another model, width or ratio.
+                another model or width.
+            RatioError: ratio is out of range, or below 1 for a model without a compressor.
         """
-        return cls._open(Path(path), embedder, ratio, None)
+        if ratio is not None:
+            check_ratio(embedder, ratio)
+        return cls._open(Path(path), embedder, ratio)
 
     @classmethod
-    def create_or_open(cls, path: str | Path, embedder: "Embedder", *, ratio: float | None = None) -> Self:
+    def create_or_open(
+        cls,
+        path: str | Path,
+        embedder: "Embedder",
+        *,
+        ratio: float | None = None,
+        storage: str | None = None,
+        passage_tokens: int | None = None,
+    ) -> Self:
         """``open``, or create the file if it is missing or empty.
 
         Args:
             path: the file; its folder must exist.
             embedder: the model to build the index with.
-            ratio: compression ratio in (0, 1] of documents and queries; ``None`` takes the existing
+            ratio: compression ratio of documents that are added, in (0, 1]; ``None`` takes the existing
                 index's, or the model's own for a new one.
+            storage: how vectors are kept: ``float32``, ``float16``, ``int8``, or ``ubinary``, which compares
+                bits and then the int8 vectors of the best; ``None``: the existing index's, else ``float32``.
+            passage_tokens: cut longer texts into passages of at most this many tokens, each with a vector; 0:
+                never; ``None``: the existing index's, else 0.
 
         Raises:
-            IndexFileError: as ``open``; or the file cannot be created.
+            IndexFileError: as ``open``; or the file cannot be created, or has another storage or other
+                passages.
+            InputError: storage or passage_tokens is not allowed.
             RatioError: ratio is out of range, or below 1 for a model without a compressor.
         """
-        wanted = embedder.default_ratio if ratio is None else ratio
-        _check_ratio(embedder, wanted)
+        path = Path(path)
+        check_ratio(embedder, embedder.default_ratio if ratio is None else ratio)
+        check_storage(storage or "float32")
+        if passage_tokens is not None and (isinstance(passage_tokens, bool) or passage_tokens < 0):
+            raise InputError(f"passage_tokens is {passage_tokens!r}, it must be >= 1, or 0 for whole texts")
         new = IndexInfo(
-            format=database.FORMAT,
+            format=schema.FORMAT,
             model=embedder.checkpoint.name,
             fingerprint=embedder.fingerprint,
             dims=embedder.dims,
-            ratio=float(wanted),
+            ratio=float(embedder.default_ratio if ratio is None else ratio),
             threshold=embedder.default_threshold,
             documents=0,
+            storage=storage or "float32",
+            passage_tokens=passage_tokens or 0,
         )
-        return cls._open(Path(path), embedder, ratio, new)
+        with sqlite_errors(path, "open"), closing(schema.connect(path, "rwc")) as connection:
+            schema.create_if_empty(connection, new)
+        opened = cls._open(path, embedder, ratio)
+        try:
+            check_options(opened.path, opened.info, storage, passage_tokens)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
     @classmethod
-    def _open(cls, path: Path, embedder: "Embedder", ratio: float | None, new: IndexInfo | None) -> Self:
-        connection = database.connect(path, create=new is not None)
+    def _open(cls, path: Path, embedder: "Embedder", ratio: float | None) -> Self:
+        connections = Connections(path)
         try:
-            with sqlite_errors(path, "open"):
-                if new is not None:
-                    database.create_if_empty(connection, new)
-                info = database.read_info(connection, path)
-            _check_same(path, info, embedder, ratio)
+            with sqlite_errors(path, "open"), connections.borrowed() as connection:
+                info = schema.read_info(connection, path)
+                check_same(path, info, embedder)
+                if info.format < schema.FORMAT:
+                    schema.migrate(connection, path)
+                    info = schema.read_info(connection, path)
         except BaseException:
-            connection.close()
+            connections.close()
             raise
-        return cls(connection, path, embedder, info)
+        return cls(connections, embedder, info, ratio)
 
     def __enter__(self) -> Self:
         return self
@@ -137,22 +166,23 @@ class SearchIndex:
 
     def __len__(self) -> int:
         """How many documents there are."""
-        with sqlite_errors(self.path, "read"):
-            row = self._connection.execute("SELECT value FROM meta WHERE key = 'documents'").fetchone()
+        with sqlite_errors(self.path, "read"), self.connections.borrowed() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = 'documents'").fetchone()
         return int(row[0])
 
     def close(self) -> None:
-        """Close the file; closing twice is fine."""
-        self._connection.close()
+        """Write what was learned from searches, and close the file; closing twice is fine."""
+        self._usage.write()
+        self.connections.close()
 
     def add(self, documents: Iterable[Document], *, show_progress: bool = False) -> AddReport:
         """Store documents that are new or differ from the ones stored under their ids.
 
-        Only a new or changed text is embedded. Batches of 256 are written whole or not at all, also when
-        the process is killed; running again with the same documents adds what is missing.
+        Only a text that is not in the index yet is embedded. Batches of 256 are written whole or not at all,
+        also when the process is killed; running again with the same documents adds what is missing.
 
         Args:
-            documents: read lazily; ids are remembered for the time of the call.
+            documents: read lazily.
             show_progress: draw a progress bar on standard error.
 
         Raises:
@@ -161,27 +191,59 @@ class SearchIndex:
             IndexFileError: the file cannot be written (disk full, read-only, in use); earlier batches are
                 kept.
         """
+        return self.sync(documents, [], show_progress=show_progress)
+
+    def sync(
+        self, documents: Iterable[Document], sources: Sequence[str], *, show_progress: bool = False
+    ) -> AddReport:
+        """``add``, then remove what these sources have lost: documents of them that did not come again.
+
+        Nothing is removed before all documents were read, so that a killed or failed run loses nothing.
+
+        Args:
+            documents: all documents of the sources; they may be of others, too.
+            sources: values of ``Document.source``.
+            show_progress: as in ``add``.
+
+        Raises:
+            InputError: as ``add``.
+            IndexFileError: as ``add``.
+        """
         counts = {"added": 0, "updated": 0, "unchanged": 0}
-        outcome = "nothing of the current batch was written, earlier batches are kept"
-        with _progress(documents, show_progress) as tracked:
+        with (
+            sqlite_errors(self.path, "add documents to", KEPT),
+            _progress(documents, show_progress) as tracked,
+            self.connections.writing() as connection,
+            SeenIds(connection) as seen,
+        ):
             items = _checked(tracked)
             while batch := list(islice(items, BATCH_DOCUMENTS)):
-                with sqlite_errors(self.path, "add documents to", outcome):
-                    for kind in self._add_batch(batch):
-                        counts[kind] += 1
-        return AddReport(**counts)
+                seen.add([document.id for document in batch])
+                for kind in self._add_batch(connection, batch):
+                    counts[kind] += 1
+            with sqlite_errors(self.path, "remove documents from", "what was added is kept"):
+                removed = remove_vanished(connection, sources)
+        return AddReport(**counts, removed=removed)
 
-    def _add_batch(self, batch: Sequence[Document]) -> list[str]:
+    def _add_batch(self, connection: sqlite3.Connection, batch: Sequence[Document]) -> list[str]:
         """Store a batch; for each document ``added``, ``updated`` or ``unchanged``."""
-        stored = stored_content(self._connection, [document.id for document in batch])
+        stored = stored_rows(connection, [document.id for document in batch])
         rows = [_to_row(document) for document in batch]
-        new_text = [row for row in rows if row.id not in stored or stored[row.id][0] != row.text_hash]
+        new_text = [row for row in rows if row.id not in stored or stored[row.id].text_hash != row.text_hash]
         # Before the transaction, which would keep other writers waiting for as long as the model runs.
-        vectors = self._embed(new_text)
-        rows = [replace(row, vector=vectors.get(row.id)) for row in rows]
-        same = {row.id for row in rows if stored.get(row.id) == (row.text_hash, row.metadata)}
+        texts = {row.text_hash: row.text for row in new_text}
+        contents = self.embedding.contents(connection, texts, self.ratio)
+        changed = {row.id: replace(row, content=contents[row.text_hash]) for row in new_text}
+        rows = [changed.get(row.id, row) for row in rows]
+        same = {
+            row.id
+            for row in rows
+            if row.id in stored
+            and (row.text_hash, row.metadata, row.source)
+            == (stored[row.id].text_hash, stored[row.id].metadata, stored[row.id].source)
+        }
         if len(same) < len(rows):
-            write_rows(self._connection, [row for row in rows if row.id not in same])
+            write_rows(connection, self.info.layout, [row for row in rows if row.id not in same])
         return ["unchanged" if row.id in same else "updated" if row.id in stored else "added" for row in rows]
 
     def remove(self, ids: Iterable[str]) -> int:
@@ -202,93 +264,48 @@ class SearchIndex:
             raise InputError(f"ids is {ids!r:.80}, it must be a list of strings")
         for name in names:
             check_unicode(f"document {name!r:.80}", "id", name)
-        with sqlite_errors(self.path, "remove documents from", "none was removed"):
-            return remove_rows(self._connection, names)
+        with (
+            sqlite_errors(self.path, "remove documents from", "none was removed"),
+            self.connections.writing() as connection,
+        ):
+            return remove_rows(connection, names)
 
-    def search(self, query: str, *, k: int = 10, where: Mapping[str, Scalar] | None = None) -> list[Hit]:
-        """The documents nearest to a query, best first; equally near ones in the order they were added.
+    def search(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        where: Mapping[str, Scalar] | None = None,
+        mode: str = "hybrid",
+        vector: FloatArray | None = None,
+    ) -> list[Hit]:
+        """The documents that answer a query best, best first; equal ones in the order they were added.
 
         Args:
-            query: a text, not blank; embedded with the model's query prompt at the index's ratio.
+            query: a text, not blank; embedded with the model's query prompt at ratio 1.
             k: how many at most, >= 1.
             where: only documents whose metadata has all these keys with equal values. ``2`` equals ``2.0``;
                 ``True`` equals only ``True``; ``None`` needs the key to be there with the value ``None``.
+            mode: ``vector`` for cosines, ``text`` for shared words, ``hybrid`` for both.
+            vector: the query's vector, if somebody else has computed it, shape (E,).
 
         Raises:
-            InputError: query, k or where is not acceptable.
+            InputError: query, k, where, mode or vector is not acceptable.
             IndexFileError: the file cannot be read.
         """
-        if not isinstance(query, str) or not query.strip():
-            raise InputError(f"query is {query!r:.80}, it must be a string that is not blank")
-        check_unicode(f"query {query!r:.80}", "it", query)
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InputError(f"k is {k!r}, it must be an integer >= 1")
-        labels = dict(where or {})
-        check_metadata("where", labels)
-        vector = self._embedder.encode_query(query, **self._options)
-        if not np.isfinite(vector).all():
-            raise InputError(f"the model gives no finite vector for the query {query!r:.80}")
-        with sqlite_errors(self.path, "search"):
-            found = nearest(
-                self._connection,
-                _to_bytes(vector),
-                k,
-                {key: to_label(value) for key, value in labels.items()},
-            )
-        return [Hit(name, score, text, json.loads(metadata)) for name, score, text, metadata in found]
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"ratio": self.info.ratio, "threshold": self.info.threshold, "normalize": True}
-
-    def _embed(self, rows: Sequence[Row]) -> dict[str, bytes]:
-        """Vectors by id."""
-        if not rows:
-            return {}
-        vectors = self._embedder.encode_document([row.text for row in rows], **self._options)
-        for row, vector in zip(rows, vectors):
-            if not np.isfinite(vector).all():
-                raise InputError(f"the model gives no finite vector for document {row.id!r:.80}")
-        return {row.id: _to_bytes(vector) for row, vector in zip(rows, vectors)}
-
-
-def _check_ratio(embedder: "Embedder", ratio: float) -> None:
-    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio <= 1:
-        raise RatioError(f"ratio is {ratio!r}, it must be a number in (0, 1]; 1 keeps every token")
-    if ratio < 1 and not embedder.checkpoint.encoder.compressor.can_compress:
-        raise RatioError(f"ratio is {ratio}, but this model has no compressor; leave it out, or graft one on")
-
-
-def _check_same(path: Path, info: IndexInfo, embedder: "Embedder", ratio: float | None) -> None:
-    """Raise IndexFileError unless the index's vectors are comparable with what the embedder gives."""
-    if info.fingerprint != embedder.fingerprint:
-        raise IndexFileError(
-            f"{path} was built with the model {info.model!r} (fingerprint {info.fingerprint}), not "
-            f"{embedder.checkpoint.name!r} (fingerprint {embedder.fingerprint}); vectors of different models "
-            f"cannot be compared: load {info.model!r}, or build a new index at another path"
-        )
-    if info.dims != embedder.dims:
-        raise IndexFileError(
-            f"{path} has vectors of {info.dims} dims, the model {embedder.checkpoint.name!r} gives "
-            f"{embedder.dims}; load the model it was built with, or build a new index at another path"
-        )
-    if ratio is not None and ratio != info.ratio:
-        raise IndexFileError(
-            f"{path} was built at ratio {info.ratio}, not {ratio}; leave the ratio out to use {info.ratio}, "
-            "or build a new index at another path"
-        )
+        wanted = Query(query, k, dict(where or {}), mode)
+        wanted.check()
+        unit = None if mode == "text" else self.embedding.query(query, vector)
+        with sqlite_errors(self.path, "search"), self.connections.reading() as connection:
+            hits = find(connection, self.info.layout, wanted, unit)
+        if unit is not None:
+            self._usage.note(unit, [hit.number for hit in hits])
+        return hits
 
 
 def _checked(documents: Iterable[Document]) -> Iterator[Document]:
-    seen: set[str] = set()
     for document in documents:
         check_document(document)
-        if document.id in seen:
-            raise InputError(
-                f"document id {document.id!r:.80} comes twice; give each document its own id, or add the "
-                "second one in another call to replace the first"
-            )
-        seen.add(document.id)
         yield document
 
 
@@ -299,12 +316,8 @@ def _to_row(document: Document) -> Row:
         text_hash=hashlib.blake2b(document.text.encode(), digest_size=16).digest(),
         metadata=json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True),
         labels={key: to_label(value) for key, value in document.metadata.items()},
-        vector=None,
+        source=document.source,
     )
-
-
-def _to_bytes(vector: "Vectors") -> bytes:
-    return np.asarray(vector, dtype=np.float32).tobytes()
 
 
 @contextmanager

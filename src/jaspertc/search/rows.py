@@ -1,14 +1,36 @@
-"""The SQL of documents: reading, writing, removing and ranking them."""
+"""The SQL of documents and their passages: reading, writing, removing."""
 
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from jaspertc.search.database import transaction
-from jaspertc.search.documents import Scalar
+import numpy as np
 
-MAX_INTEGER = 2**63 - 1
+from jaspertc.search.blocks import FloatArray, Layout, read_vectors, write_vectors
+from jaspertc.search.documents import Scalar
+from jaspertc.search.passages import Passage
+from jaspertc.search.schema import transaction
+from jaspertc.search.terms import terms
+from jaspertc.text.packing import IntArray
+
+# A bound on "?" in one statement that every SQLite keeps.
+MARKS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What is embedded of a document.
+
+    Attributes:
+        passages: at least one.
+        ratio: at which their vectors were made.
+        vectors: one a passage, unit length, shape (N, E).
+    """
+
+    passages: Sequence[Passage]
+    ratio: float
+    vectors: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +43,8 @@ class Row:
         text_hash: tells whether a text is the one stored, without reading that.
         metadata: JSON with sorted keys.
         labels: the metadata once more, as ``to_label`` gives it, for filters.
-        vector: float32 values of unit length; ``None`` leaves text and vector as they are.
+        source: the file or folder it is from; ``None``: none that is followed.
+        content: ``None`` leaves text and vectors as they are.
     """
 
     id: str
@@ -29,7 +52,17 @@ class Row:
     text_hash: bytes
     metadata: str
     labels: Mapping[str, str]
-    vector: bytes | None
+    source: str | None
+    content: Content | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is compared with a document to see whether it has changed."""
+
+    text_hash: bytes
+    metadata: str
+    source: str | None
 
 
 def to_label(value: Scalar) -> str:
@@ -43,27 +76,54 @@ def to_label(value: Scalar) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def stored_content(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, tuple[bytes, str]]:
-    """Text hash and metadata of those documents that are stored."""
-    marks = ",".join("?" * len(ids))
-    rows = connection.execute(f"SELECT id, text_hash, metadata FROM documents WHERE id IN ({marks})", ids)
-    return {name: (digest, metadata) for name, digest, metadata in rows}
+def stored_rows(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Stored]:
+    """Those documents that are stored, by id."""
+    rows = connection.execute(
+        "SELECT id, text_hash, metadata, name FROM documents LEFT JOIN sources ON source = sources.number "
+        f"WHERE id IN ({_marks(ids)})",
+        ids,
+    )
+    return {name: Stored(*rest) for name, *rest in rows}
 
 
-def write_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+def stored_content(
+    connection: sqlite3.Connection, layout: Layout, text_hash: bytes, least_ratio: float
+) -> Content | None:
+    """The passages and vectors of a stored document with this text, made at ``least_ratio`` or above."""
+    rows = connection.execute(
+        "SELECT number, start, stop, heading, ratio FROM passages WHERE document = ("
+        "SELECT number FROM documents WHERE text_hash = ? LIMIT 1) ORDER BY number",
+        (text_hash,),
+    ).fetchall()
+    if not rows or min(row[4] for row in rows) < least_ratio:
+        return None
+    numbers = np.array([row[0] for row in rows], dtype=np.int64)
+    return Content(
+        passages=[Passage(start, stop, heading) for _, start, stop, heading, _ in rows],
+        ratio=min(row[4] for row in rows),
+        vectors=read_vectors(connection, layout, numbers),
+    )
+
+
+def write_rows(connection: sqlite3.Connection, layout: Layout, rows: Sequence[Row]) -> None:
     """Insert or update all rows, or none."""
     run = connection.executemany
     with transaction(connection):
+        changed = [row for row in rows if row.content is not None]
+        _remove_passages(connection, [row.id for row in changed])
+        sources = {row.source for row in rows if row.source is not None}
+        run("INSERT OR IGNORE INTO sources (name) VALUES (?)", ((name,) for name in sources))
         run(
             "INSERT INTO documents (id, text_hash, metadata, text) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET text_hash = excluded.text_hash, text = excluded.text",
-            ((row.id, row.text_hash, row.metadata, row.text) for row in rows if row.vector is not None),
+            ((row.id, row.text_hash, row.metadata, row.text) for row in changed),
         )
+        _write_passages(connection, layout, changed)
         run(
-            "INSERT OR REPLACE INTO vectors SELECT number, ? FROM documents WHERE id = ?",
-            ((row.vector, row.id) for row in rows if row.vector is not None),
+            "UPDATE documents SET metadata = ?, source = (SELECT number FROM sources WHERE name = ?) "
+            "WHERE id = ?",
+            ((row.metadata, row.source, row.id) for row in rows),
         )
-        run("UPDATE documents SET metadata = ? WHERE id = ?", ((row.metadata, row.id) for row in rows))
         run(
             "DELETE FROM labels WHERE document = (SELECT number FROM documents WHERE id = ?)",
             ((row.id,) for row in rows),
@@ -83,33 +143,87 @@ def remove_rows(connection: sqlite3.Connection, ids: Iterable[str]) -> int:
             number = connection.execute("SELECT number FROM documents WHERE id = ?", (name,)).fetchone()
             if number is None:
                 continue
+            _remove_passages(connection, [name])
             connection.execute("DELETE FROM labels WHERE document = ?", number)
-            connection.execute("DELETE FROM vectors WHERE document = ?", number)
             connection.execute("DELETE FROM documents WHERE number = ?", number)
             removed += 1
         _count(connection)
     return removed
 
 
-def nearest(
-    connection: sqlite3.Connection, vector: bytes, k: int, labels: Mapping[str, str]
-) -> list[tuple[str, float, str, str]]:
-    """Id, cosine, text and metadata of the k documents nearest to a vector that have all labels.
+def replace_vectors(
+    connection: sqlite3.Connection, layout: Layout, numbers: IntArray, ratio: float, vectors: FloatArray
+) -> None:
+    """New vectors, at another ratio, for passages that are there; inside a transaction."""
+    write_vectors(connection, layout, numbers, vectors)
+    connection.executemany(
+        "UPDATE passages SET ratio = ? WHERE number = ?", ((ratio, number) for number in numbers.tolist())
+    )
 
-    The filter comes first and distances are computed for its rows only: exact however selective it is.
-    """
-    condition = " AND ".join(
-        ["document IN (SELECT document FROM labels WHERE key = ? AND value = ?)"] * len(labels)
+
+def _write_passages(connection: sqlite3.Connection, layout: Layout, rows: Sequence[Row]) -> None:
+    contents = [(row, row.content) for row in rows if row.content is not None]
+    count = sum(len(content.passages) for _, content in contents)
+    if not count:
+        return
+    numbers = _take_numbers(connection, count)
+    pending = iter(numbers)
+    passages, indexed = [], []
+    for row, content in contents:
+        for passage in content.passages:
+            number = next(pending)
+            passages.append(
+                (number, passage.start, passage.stop, passage.heading, content.ratio, row.id)
+            )  # fmt: skip
+            indexed.append((number, indexed_terms(row.text, passage)))
+    connection.executemany(
+        "INSERT INTO passages (number, start, stop, heading, ratio, document) "
+        "VALUES (?, ?, ?, ?, ?, (SELECT number FROM documents WHERE id = ?))",
+        passages,
     )
-    sql = (
-        "SELECT id, 1 - distance, text, metadata FROM ("
-        # A vector of zeros has no cosine, which gives NULL, which would sort before everything.
-        "SELECT document, coalesce(vec_distance_cosine(vector, ?), 1) AS distance FROM vectors "
-        f"WHERE {condition or '1'} ORDER BY distance, document LIMIT ?"
-        ") JOIN documents ON number = document ORDER BY distance, document"
-    )
-    pairs = [part for pair in labels.items() for part in pair]
-    return connection.execute(sql, (vector, *pairs, min(k, MAX_INTEGER))).fetchall()
+    connection.executemany("INSERT INTO terms (rowid, words) VALUES (?, ?)", indexed)
+    vectors = np.concatenate([content.vectors for _, content in contents])
+    write_vectors(connection, layout, np.array(numbers, dtype=np.int64), vectors)
+
+
+def indexed_terms(text: str, passage: Passage) -> str:
+    """What full-text search knows of a passage."""
+    return " ".join(terms(passage.of(text)))
+
+
+def _remove_passages(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
+    """Their numbers become holes; their terms must be given again to be forgotten."""
+    for begin in range(0, len(ids), MARKS):
+        part = ids[begin : begin + MARKS]
+        rows = connection.execute(
+            "SELECT passages.number, text, start, stop, heading FROM documents "
+            f"JOIN passages ON document = documents.number WHERE id IN ({_marks(part)})",
+            part,
+        ).fetchall()
+        connection.executemany(
+            "INSERT INTO terms (terms, rowid, words) VALUES ('delete', ?, ?)",
+            ((number, indexed_terms(text, Passage(*rest))) for number, text, *rest in rows),
+        )
+        numbers = [(row[0],) for row in rows]
+        connection.executemany("DELETE FROM passages WHERE number = ?", numbers)
+        connection.executemany("INSERT INTO holes VALUES (?)", numbers)
+
+
+def _take_numbers(connection: sqlite3.Connection, count: int) -> list[int]:
+    """Numbers for new passages, ascending: holes first, then the ones after the last."""
+    holes = connection.execute("SELECT number FROM holes ORDER BY number LIMIT ?", (count,)).fetchall()
+    connection.executemany("DELETE FROM holes WHERE number = ?", holes)
+    (last,) = connection.execute(
+        "SELECT max(coalesce((SELECT max(number) FROM passages), 0), "
+        "coalesce((SELECT max(number) FROM holes), 0))"
+    ).fetchone()
+    numbers = [row[0] for row in holes]
+    last = max([last, *numbers])
+    return numbers + list(range(last + 1, last + 1 + count - len(numbers)))
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _count(connection: sqlite3.Connection) -> None:

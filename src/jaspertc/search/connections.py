@@ -1,0 +1,75 @@
+"""Connections to one index file that any thread may borrow."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jaspertc.errors import IndexFileError
+from jaspertc.search.schema import connect, transaction
+
+
+class Connections:
+    """Each thread that uses an index at a time has a connection of its own; they are kept for the next.
+
+    A process that was forked opens its own: SQLite's must not cross a fork.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._parents: list[sqlite3.Connection] = []  # never closed: that would give up the parent's locks
+        self._process = os.getpid()
+        self._closed = False
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+
+    def close(self) -> None:
+        """Close all that nobody uses now, the others when they are given back."""
+        with self._lock:
+            self._closed = True
+            self._after_fork()
+            while self._idle:
+                self._idle.pop().close()
+
+    @contextmanager
+    def borrowed(self) -> Iterator[sqlite3.Connection]:
+        """A connection outside a transaction.
+
+        Raises:
+            IndexFileError: the index was closed, or the file cannot be opened.
+        """
+        with self._lock:
+            if self._closed:
+                raise IndexFileError(f"{self.path} was closed; open the index again")
+            self._after_fork()
+            connection = self._idle.pop() if self._idle else None
+        connection = connection or connect(self.path, "rw")
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                if self._closed:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees one state of the file, whoever writes meanwhile."""
+        with self.borrowed() as connection, transaction(connection, "DEFERRED"):
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection for this process's only writer; other threads wait, readers do not."""
+        with self._writing, self.borrowed() as connection:
+            yield connection
+
+    def _after_fork(self) -> None:
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._parents += self._idle
+            self._idle = []

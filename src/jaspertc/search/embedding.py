@@ -1,0 +1,128 @@
+"""What an index asks of a model: vectors of documents, passage by passage, and of queries.
+
+Shape legend: N passages, E width.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaspertc.errors import IndexFileError, InputError, RatioError
+from jaspertc.search.blocks import FloatArray
+from jaspertc.search.passages import Passage, cut
+from jaspertc.search.rows import Content, stored_content
+from jaspertc.search.schema import IndexInfo
+
+if TYPE_CHECKING:  # so that opening an index is quick where PyTorch is not needed yet
+    from jaspertc.engine.embedder import Embedder
+
+QUERY_RATIO = 1.0  # queries are short: to compress them saves nothing
+
+
+class Embedding:
+    """A model, with the options of one index."""
+
+    def __init__(self, embedder: "Embedder", info: IndexInfo) -> None:
+        self._embedder = embedder
+        self._info = info
+
+    def contents(
+        self, connection: sqlite3.Connection, texts: Mapping[bytes, str], ratio: float
+    ) -> dict[bytes, Content]:
+        """Passages and vectors of texts by hash: those of a stored document with that text, or new ones."""
+        contents: dict[bytes, Content] = {}
+        for text_hash in texts:
+            content = stored_content(connection, self._info.layout, text_hash, ratio)
+            if content is not None:
+                contents[text_hash] = content
+        new = [text_hash for text_hash in texts if text_hash not in contents]
+        passages = [self.passages(texts[text_hash]) for text_hash in new]
+        parts = [part.of(texts[text_hash]) for text_hash, cuts in zip(new, passages) for part in cuts]
+        vectors = self.documents(parts, ratio)
+        begin = 0
+        for text_hash, cuts in zip(new, passages):
+            end = begin + len(cuts)
+            contents[text_hash] = Content(passages=cuts, ratio=ratio, vectors=vectors[begin:end])
+            begin = end
+        return contents
+
+    def passages(self, text: str) -> list[Passage]:
+        """A text as the index cuts it."""
+        if not self._info.passage_tokens:
+            return [Passage(0, len(text))]
+        return cut(text, self._info.passage_tokens, self._count_tokens)
+
+    def documents(self, texts: Sequence[str], ratio: float) -> FloatArray:
+        """Unit vectors of passages, shape (N, E).
+
+        Raises:
+            InputError: the model gives a vector that is not finite; the text is shown.
+        """
+        if not texts:
+            return np.zeros((0, self._info.dims), dtype=np.float32)
+        vectors = self._embedder.encode_document(
+            texts, ratio=ratio, threshold=self._info.threshold, normalize=True
+        )
+        for text, vector in zip(texts, vectors):
+            if not np.isfinite(vector).all():
+                raise InputError(f"the model gives no finite vector for the text {text!r:.80}")
+        found: FloatArray = np.asarray(vectors, dtype=np.float32)
+        return found
+
+    def query(self, text: str, vector: FloatArray | None = None) -> FloatArray:
+        """Unit vector of a query, shape (E,), unless somebody has computed it already.
+
+        Raises:
+            InputError: it has another width, or is not finite.
+        """
+        if vector is None:
+            vector = self._embedder.encode_query(
+                text, ratio=QUERY_RATIO, threshold=self._info.threshold, normalize=True
+            )
+        found: FloatArray = np.asarray(vector, dtype=np.float32)
+        if found.shape != (self._info.dims,):
+            raise InputError(f"vector has shape {found.shape}, it must have ({self._info.dims},)")
+        if not np.isfinite(found).all():
+            raise InputError(f"the model gives no finite vector for the query {text!r:.80}")
+        return found
+
+    def _count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(row) for row in self._embedder.tokenize(texts)]
+
+
+def check_ratio(embedder: "Embedder", ratio: float) -> None:
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio <= 1:
+        raise RatioError(f"ratio is {ratio!r}, it must be a number in (0, 1]; 1 keeps every token")
+    if ratio < 1 and not embedder.checkpoint.encoder.compressor.can_compress:
+        raise RatioError(f"ratio is {ratio}, but this model has no compressor; leave it out, or graft one on")
+
+
+def check_same(path: Path, info: IndexInfo, embedder: "Embedder") -> None:
+    """Raise IndexFileError unless the index's vectors are comparable with what the embedder gives."""
+    if info.fingerprint != embedder.fingerprint:
+        raise IndexFileError(
+            f"{path} was built with the model {info.model!r} (fingerprint {info.fingerprint}), not "
+            f"{embedder.checkpoint.name!r} (fingerprint {embedder.fingerprint}); vectors of different models "
+            f"cannot be compared: load {info.model!r}, or build a new index at another path"
+        )
+    if info.dims != embedder.dims:
+        raise IndexFileError(
+            f"{path} has vectors of {info.dims} dims, the model {embedder.checkpoint.name!r} gives "
+            f"{embedder.dims}; load the model it was built with, or build a new index at another path"
+        )
+
+
+def check_options(path: Path, info: IndexInfo, storage: str | None, passage_tokens: int | None) -> None:
+    """Raise IndexFileError if an index that exists was made with other options."""
+    for name, wanted, has in (
+        ("storage", storage, info.storage),
+        ("passage_tokens", passage_tokens, info.passage_tokens),
+    ):
+        if wanted is not None and wanted != has:
+            raise IndexFileError(
+                f"{path} was built with {name} {has}, not {wanted}; leave it out to use {has}, "
+                "or build a new index at another path"
+            )

@@ -1,0 +1,71 @@
+"""Documents from files, with ids that do not depend on what else is in a file."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaspertc.corpus.read import DEFAULT_ID_FIELD, FOLDER, STDIN, kind_of, read_rows
+from jaspertc.corpus.read import Row as FileRow
+from jaspertc.files.hashes import number_of
+from jaspertc.search.documents import Document
+
+
+def read_documents(
+    paths: Sequence[str | Path], *, folder: Path, text_field: str = "text", id_field: str | None = None
+) -> Iterator[Document]:
+    """Read documents from files, one at a time; every kind of file that ``read_rows`` reads.
+
+    - Lines of text, rows without an id: the id is file name, ``:`` and a hash of the text, and ``#2`` for
+      the second of equal ones. It does not depend on what else is in the file. Blank lines are left out.
+    - Rows with an id: it is kept. Other fields become metadata when they are strings, numbers, booleans or
+      null, and are left out otherwise.
+    - A folder: each file in it is one document, its path the id.
+
+    Args:
+        paths: files and folders, ``-`` for standard input.
+        folder: where the index is, from where files and ids are named.
+        text_field: the field with the text.
+        id_field: the field with the id, which then every row must have; ``None``: ``id``, if it has one.
+
+    Raises:
+        DataFileError: at once for a missing file or another kind of file; while reading for broken ones. The
+            message names file, line and field.
+    """
+    rows = [(Path(path), kind_of(path), read_rows(path, text_field, id_field)) for path in paths]
+    return _documents(rows, folder, {text_field, id_field or DEFAULT_ID_FIELD})
+
+
+def _documents(
+    files: Iterable[tuple[Path, str, Iterator[tuple[FileRow, dict[str, Any]]]]], folder: Path, own: set[str]
+) -> Iterator[Document]:
+    for path, kind, rows in files:
+        source = None if kind == STDIN else source_name(path, folder)
+        repeats: Counter[int] = Counter()
+        for row, fields in rows:
+            if row.id is None and not row.text.strip():
+                continue
+            metadata = {key: value for key, value in fields.items() if _is_scalar(key, value, own)}
+            yield Document(_id(source, kind, row, repeats), row.text, metadata, source)
+
+
+def _is_scalar(key: str, value: object, own: set[str]) -> bool:
+    return key not in own and not isinstance(value, (dict, list))
+
+
+def _id(source: str | None, kind: str, row: FileRow, repeats: Counter[int]) -> str:
+    if row.id is not None:
+        return f"{source}/{row.id}" if kind == FOLDER else str(row.id)
+    number = number_of(row.text)
+    repeats[number] += 1
+    again = f"#{repeats[number]}" if repeats[number] > 1 else ""
+    return f"{source or STDIN}:{number:016x}{again}"
+
+
+def source_name(path: Path, folder: Path) -> str:
+    """What a file is called in an index in ``folder``: its path from there; both can move together."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return path.absolute().as_posix()

@@ -1,0 +1,94 @@
+"""Embedding again, at a higher ratio, what an index was quickly filled with: first what is found most."""
+
+import math
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaspertc.search.index import SearchIndex
+from jaspertc.search.passages import Passage
+from jaspertc.search.rows import replace_vectors
+from jaspertc.search.schema import sqlite_errors, transaction
+
+BATCH_PASSAGES = 64
+SORTED_PASSAGES = 4096  # until what is found most is asked again
+
+
+@dataclass(frozen=True)
+class RefineReport:
+    """Passages that got a new vector, and those that still have one of a lower ratio."""
+
+    refined: int
+    left: int
+
+
+def refine(
+    index: SearchIndex,
+    ratio: float,
+    *,
+    seconds: float | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> RefineReport:
+    """Bring vectors of a lower ratio to ``ratio``, those of the documents most often found first.
+
+    Searches go on meanwhile, in this and other processes; batches are written whole or not at all.
+
+    Args:
+        index: its model must be able to compress.
+        ratio: in (0, 1]; vectors at or above it stay.
+        seconds: begin no batch after this time; ``None``: all of them.
+        advance: told of each so many passages done.
+
+    Raises:
+        IndexFileError: the file cannot be written; earlier batches are kept.
+    """
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    refined = 0
+    with (
+        sqlite_errors(index.path, "refine", "finished batches are kept"),
+        index.connections.borrowed() as connection,
+    ):
+        while numbers := _most_found(connection, ratio):
+            for begin in range(0, len(numbers), BATCH_PASSAGES):
+                if time.monotonic() >= end:
+                    return RefineReport(refined, _left(connection, ratio))
+                done = _refine_batch(index, connection, numbers[begin : begin + BATCH_PASSAGES], ratio)
+                refined += done
+                advance(done)
+    return RefineReport(refined, 0)
+
+
+def _most_found(connection: sqlite3.Connection, ratio: float) -> list[int]:
+    """Passages below a ratio, those of the documents most often found first; not all at one time."""
+    rows = connection.execute(
+        "SELECT passages.number FROM passages JOIN documents ON document = documents.number "
+        "WHERE ratio < ? ORDER BY found DESC, passages.number LIMIT ?",
+        (ratio, SORTED_PASSAGES),
+    )
+    return [row[0] for row in rows]
+
+
+def _left(connection: sqlite3.Connection, ratio: float) -> int:
+    return int(connection.execute("SELECT count(*) FROM passages WHERE ratio < ?", (ratio,)).fetchone()[0])
+
+
+def _refine_batch(
+    index: SearchIndex, connection: sqlite3.Connection, numbers: list[int], ratio: float
+) -> int:
+    """Embed passages again; how many of them nobody has changed meanwhile and are written."""
+    query = (
+        "SELECT passages.number, text_hash, start, stop, heading, text FROM passages "
+        "JOIN documents ON document = documents.number "
+        f"WHERE passages.number IN ({','.join('?' * len(numbers))})"
+    )
+    rows = connection.execute(query, numbers).fetchall()
+    vectors = index.embedding.documents([Passage(*row[2:5]).of(row[5]) for row in rows], ratio)
+    with index.connections.writing() as writer, transaction(writer):
+        now = {row[:5] for row in writer.execute(query, numbers)}
+        same = [place for place, row in enumerate(rows) if row[:5] in now]
+        kept = np.array([rows[place][0] for place in same], dtype=np.int64)
+        replace_vectors(writer, index.info.layout, kept, ratio, vectors[same])
+    return len(same)
