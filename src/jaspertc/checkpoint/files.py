@@ -64,6 +64,23 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / shard for shard in shards]
 
 
+def assigned_tensors(folder: Path) -> list[tuple[Path, frozenset[str] | None]]:
+    """The weight files of a folder, each with the tensors that are read from it; ``None`` stands for all.
+
+    Shards may hold stale copies of tensors that the index assigns to others.
+
+    Raises:
+        CheckpointError: as ``weight_files``.
+    """
+    paths = weight_files(folder)
+    if paths == [folder / WEIGHTS]:
+        return [(folder / WEIGHTS, None)]
+    weight_map = read_json(folder / WEIGHTS_INDEX)["weight_map"]
+    return [
+        (path, frozenset(key for key, shard in weight_map.items() if shard == path.name)) for path in paths
+    ]
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of a folder, from one file or from shards; int8 weights come back as float32.
 
@@ -80,9 +97,10 @@ def read_stored(folder: Path) -> dict[str, Tensor]:
         CheckpointError: as ``read_weights``; or an int8 tensor has no scale per row.
     """
     tensors: dict[str, Tensor] = {}
-    for path in weight_files(folder):
+    for path, assigned in assigned_tensors(folder):
         with _opened(path) as file:
-            tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            names = [name for name in file.keys() if assigned is None or name in assigned]  # noqa: SIM118
+            tensors |= {name: file.get_tensor(name) for name in names}
     for name, tensor in tensors.items():
         if tensor.dtype == torch.int8:
             scale = tensors.get(name + SCALE_SUFFIX)

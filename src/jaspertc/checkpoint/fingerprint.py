@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaspertc.checkpoint.files import weight_files
+from jaspertc.checkpoint.files import assigned_tensors
 from jaspertc.errors import CheckpointError
 
 if TYPE_CHECKING:
     from jaspertc.checkpoint.layouts import CheckpointInfo
 
-# What of the tokenizer's file changes no token: how batches are cut and filled up is an argument of each call.
+# Parts of tokenizer.json that change no token: batches are cut and filled up by arguments of each call.
 _NOT_OF_TOKENS = ("truncation", "padding", "version")
 
 
@@ -43,6 +43,12 @@ def fingerprint(info: "CheckpointInfo", folders: Iterable[Path], tokenizer: Path
     return digest.hexdigest()[:16]
 
 
+def stamps(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
+    """By which files are known again: name, number, size and time of the last change of those that exist."""
+    found = [(path, path.stat()) for path in paths if path.is_file()]
+    return tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found)
+
+
 def _settings(info: "CheckpointInfo") -> dict[str, Any]:
     config = asdict(info.config)
     config["head"].pop("matryoshka")  # which widths may be asked for
@@ -59,12 +65,12 @@ def _settings(info: "CheckpointInfo") -> dict[str, Any]:
 def _add_weights(digest: Any, folder: Path, info: "CheckpointInfo | None") -> None:
     """Names, types, shapes and bytes of the tensors that a model is made of, in the order of their names."""
     entries: dict[str, tuple[Path, int, Mapping[str, Any]]] = {}
-    for path, names in assigned(folder):
+    for path, assigned in assigned_tensors(folder):
         start, header = _header(path)
-        for name in header if names is None else names:
+        for name, entry in header.items():
             place = name if info is None else info.rename(name)
-            if name in header and place is not None:
-                entries[place] = (path, start, header[name])
+            if place is not None and (assigned is None or name in assigned):
+                entries[place] = (path, start, entry)
     for name, (path, start, entry) in sorted(entries.items()):
         digest.update(f"\0{name} {entry['dtype']} {entry['shape']}\0".encode())
         begin, end = entry["data_offsets"]
@@ -74,17 +80,6 @@ def _add_weights(digest: Any, folder: Path, info: "CheckpointInfo | None") -> No
             while left and (part := file.read(min(left, 1 << 22))):
                 digest.update(part)
                 left -= len(part)
-
-
-def assigned(folder: Path) -> list[tuple[Path, list[str] | None]]:
-    """The weight files of a folder, each with the tensors that its index assigns to it; ``None``: all."""
-    from jaspertc.checkpoint.files import WEIGHTS_INDEX, read_json
-
-    paths = weight_files(folder)
-    if not (folder / WEIGHTS_INDEX).is_file() or paths == [folder / "model.safetensors"]:
-        return [(path, None) for path in paths]
-    weight_map = read_json(folder / WEIGHTS_INDEX)["weight_map"]
-    return [(path, [name for name, shard in weight_map.items() if shard == path.name]) for path in paths]
 
 
 def _header(path: Path) -> tuple[int, dict[str, Any]]:

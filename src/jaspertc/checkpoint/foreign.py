@@ -40,8 +40,8 @@ def check_foreign(folder: Path, config: Mapping[str, Any]) -> None:
     for key, (allowed, what) in _CONFIG_KEYS.items():
         if config.get(key) not in allowed:
             raise CheckpointError(
-                f"{folder / 'config.json'} has {key} = {config[key]!r:.80}, which asks for {what}; that is not "
-                "supported"
+                f"{folder / 'config.json'} has {key} = {config[key]!r:.80}, which asks for {what}; "
+                "that is not supported"
             )
     layers = config.get("layer_types")
     odd = [kind for kind in layers or () if kind != "full_attention"]
@@ -72,8 +72,8 @@ def _check_tokenizer(folder: Path) -> None:
         token = token.get("content") if isinstance(token, Mapping) else token
         if token is not None and token not in set(_added(content.get("post_processor"))):
             raise CheckpointError(
-                f"{folder / 'tokenizer_config.json'} sets {key}, but {path} does not add {token!r}; write the "
-                "fast tokenizer again with transformers (AutoTokenizer.from_pretrained(folder)"
+                f"{folder / 'tokenizer_config.json'} sets {key}, but {path} does not add {token!r}; write "
+                "the fast tokenizer again with transformers (AutoTokenizer.from_pretrained(folder)"
                 ".save_pretrained(folder)), so that tokenizer.json says all"
             )
     if settings.get("truncation_side") == "left":
@@ -97,4 +97,3 @@ def _added(processor: Mapping[str, Any] | None) -> Iterator[str]:
 
 def _optional(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
-

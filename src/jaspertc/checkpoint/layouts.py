@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from jaspertc.checkpoint.files import read_json, read_rows, read_weights
+from jaspertc.checkpoint.foreign import check_foreign
 from jaspertc.config import HeadConfig, ModelConfig
 from jaspertc.errors import CheckpointError, ConfigError
 from jaspertc.model.backbones import Backbone, readers
@@ -27,6 +28,7 @@ from jaspertc.model.read_config import read_model_config
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+LEAST_PIECE = 32
 _MODULE_ORDER = ("Pooling", "Dense", "Normalize")
 
 
@@ -42,6 +44,7 @@ class CheckpointInfo:
         piece_length: longer texts are cut into pieces of at most so many tokens; ``None`` keeps them whole.
         rename: weight name in the file -> name in the module, or ``None`` for weights not used.
         extra_weights: further tensors, by module name (a sentence-transformers Dense layer).
+        extra_folders: where those lie.
         notes: how the folder was made, by the name of what made it (``optimize``); nothing is read from it.
     """
 
@@ -53,6 +56,7 @@ class CheckpointInfo:
     rename: Callable[[str], str | None]
     piece_length: int | None = None
     extra_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    extra_folders: tuple[Path, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -96,6 +100,13 @@ def _token_limit(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"the limit on tokens is {value!r}, it must be an integer >= 1")
     return value
+
+
+def _piece_length(value: object) -> int | None:
+    length = _token_limit(value)
+    if length is not None and length < LEAST_PIECE:
+        raise ConfigError(f"piece_length is {value!r}, it must be >= {LEAST_PIECE} tokens")
+    return length
 
 
 def _fallback_id(config: Mapping[str, Any]) -> int | None:
@@ -156,7 +167,7 @@ def _ours(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
         default_prompt_name=default,
         max_length=_token_limit(section.get("max_length")),
         fallback_id=section.get("fallback_id"),
-        piece_length=_token_limit(section.get("piece_length")),
+        piece_length=_piece_length(section.get("piece_length")),
         rename=_renaming(model),
         notes=dict(section.get("notes") or {}),
     )
@@ -197,6 +208,7 @@ def _hugging_face(folder: Path, config: Mapping[str, Any], pooler: str | None) -
     cls = known[model_type]
     backbone = cls.read_hugging_face(config)
     cls.check(backbone)
+    check_foreign(folder, config)
     modules = _sentence_transformers_modules(folder)
     chosen = pooler or modules.pooler
     if chosen is None:
@@ -211,6 +223,7 @@ def _hugging_face(folder: Path, config: Mapping[str, Any], pooler: str | None) -
         fallback_id=_fallback_id(config),
         rename=_hugging_face_renaming(cls),
         extra_weights=modules.weights,
+        extra_folders=modules.folders,
     )
 
 
@@ -219,6 +232,7 @@ class _Modules:
     pooler: str | None = None
     head: HeadConfig = field(default_factory=HeadConfig)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
     normalize: bool = True
     max_length: int | None = None
 
@@ -249,6 +263,7 @@ def _sentence_transformers_modules(folder: Path) -> _Modules:
         pooler=_pooling(places["Pooling"]) if "Pooling" in places else None,
         head=head,
         weights=weights,
+        folders=(places["Dense"],) if "Dense" in places else (),
         normalize="Normalize" in places,
         max_length=_sentence_transformers_limit(folder),
     )
@@ -284,7 +299,7 @@ def _pooling(place: Path) -> str:
     content = read_json(place / "config.json")
     names = {"mean": "mean", "mean_tokens": "mean", "cls": "first", "cls_token": "first", "lasttoken": "last"}
     chosen = [key.removeprefix("pooling_mode_") for key, value in content.items() if value is True]
-    chosen = [key for key in chosen if key in names or key in ("max_tokens", "weightedmean_tokens")]
+    chosen = [key for key in chosen if f"pooling_mode_{key}" in content]
     if isinstance(content.get("pooling_mode"), str):
         chosen = [content["pooling_mode"]]
     if len(chosen) != 1 or chosen[0] not in names:

@@ -1,6 +1,5 @@
 """From a path, a hub name or ``mini`` to a module with weights."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +9,14 @@ from torch import Tensor, nn
 
 from jaspertc.checkpoint.files import (
     SCALE_SUFFIX,
+    assigned_tensors,
     check_tensors,
     dequantized,
     has_int8,
     read_stored,
     weight_files,
 )
+from jaspertc.checkpoint.fingerprint import fingerprint, stamps
 from jaspertc.checkpoint.layouts import CheckpointInfo, read_info
 from jaspertc.checkpoint.mapped import MappedWeights
 from jaspertc.errors import CheckpointError, MissingExtraError, TokenizerError
@@ -34,6 +35,7 @@ class Checkpoint:
 
     Attributes:
         mapped: where the encoder's int8 matrices lie, if they were kept so.
+        stamps: of the files it was read from.
     """
 
     name: str
@@ -41,6 +43,10 @@ class Checkpoint:
     info: CheckpointInfo
     encoder: Encoder
     mapped: MappedWeights | None = None
+    stamps: tuple[tuple[str, int, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        self.stamps = stamps(self.files)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -65,13 +71,20 @@ class Checkpoint:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of configuration, tokenizer and weights: equal fingerprints give equal vectors."""
-        digest = hashlib.sha256()
-        names = ("*.json", "*.safetensors")
-        for path in sorted({path for pattern in names for path in self.folder.glob(pattern)}):
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()[:16]
+        """See ``jaspertc.checkpoint.fingerprint``: equal fingerprints give equal vectors.
+
+        Raises:
+            CheckpointError: a file was replaced or written since the model was loaded.
+        """
+        if stamps(self.files) != self.stamps:
+            raise CheckpointError(f"{self.folder} was changed since the model was loaded; load it again")
+        return fingerprint(self.info, (self.folder, *self.info.extra_folders), self.folder / TOKENIZER)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that weights and tokens come from."""
+        folders = (self.folder, *self.info.extra_folders)
+        return [*(path for folder in folders for path in weight_files(folder)), self.folder / TOKENIZER]
 
 
 def resolve(name: str | Path) -> Path:
@@ -125,7 +138,7 @@ def load_checkpoint(name: str | Path, *, pooler: str | None = None, keep_int8: b
     info = read_info(folder, pooler)
     stored, mapped = read_stored(folder), None
     if keep_int8:
-        mapped = MappedWeights(weight_files(folder))
+        mapped = MappedWeights(assigned_tensors(folder))
         stored |= mapped.tensors
     renamed = {new: tensor for key, tensor in stored.items() if (new := info.rename(key)) is not None}
     with shapes_only():

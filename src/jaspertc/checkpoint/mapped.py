@@ -20,13 +20,14 @@ class MappedWeights:
     A page takes memory from when it is touched until ``release``; touched again, it is read again.
 
     Args:
-        paths: files that safetensors has opened without complaint.
+        files: those that safetensors has opened without complaint, each with the tensors to take from it;
+            ``None`` stands for all.
     """
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, files: Iterable[tuple[Path, frozenset[str] | None]]) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._maps: list[mmap.mmap] = []
-        for path in paths:
+        for path, assigned in files:
             with path.open("rb") as file:
                 size = int.from_bytes(file.read(HEADER_LENGTH), "little")
                 header = json.loads(file.read(size))
@@ -34,6 +35,8 @@ class MappedWeights:
                 pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             self._maps.append(pages)
             for name, entry in header.items():
+                if assigned is not None and name not in assigned:
+                    continue
                 if entry.get("dtype") == "I8" and len(entry["shape"]) == 2:
                     begin, end = entry["data_offsets"]
                     flat = torch.frombuffer(

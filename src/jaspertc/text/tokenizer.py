@@ -70,10 +70,11 @@ class Tokenizer:
                 "or pass token ids to encode_ids"
             )
         try:
-            tokenizer = HFTokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
+            return cls(HFTokenizer.from_file(str(path)), fallback_id=fallback_id)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises bare Exception, and panics
             raise TokenizerError(f"{path} is not a tokenizer.json that can be read: {error}") from error
-        return cls(tokenizer, fallback_id=fallback_id)
 
     @property
     def vocab_size(self) -> int:
@@ -117,8 +118,8 @@ class Tokenizer:
 
         Args:
             prompt: text put before each piece.
-            room: tokens of a piece, prompt and special tokens included. At least half of it stays for the
-                text, whatever the prompt.
+            room: tokens of a piece, prompt and special tokens included, >= 16. A text whose prompt would take
+                more than half of it stays whole.
             max_length: keep at most this many tokens of prompt and text together, as ``encode_batch`` does.
 
         Returns:
@@ -136,13 +137,15 @@ class Tokenizer:
         head, tail = ids[:first], ids[end:]
         if max_length is not None:
             end = max(first + 1, min(end, max_length - len(tail)))
-        lead = ids[first : first + lead_length(text, spans[first:end], LEAD)]
-        room = max(room - len(head) - len(lead) - len(tail), room // 2)
-        starts = piece_starts(text, spans[first:end], room)
+        space = room - len(head) - len(tail)
+        if space < room // 2:  # a prompt that leaves little of each piece: better one row
+            return [ids if max_length is None else self.truncate(ids, max_length)], np.array([[0, len(text)]])
+        lead = ids[first : first + lead_length(text, spans[first:end], min(LEAD, space // 4))]
+        starts = piece_starts(text, spans[first:end], space - len(lead))
         edges = [*(starts + first).tolist(), end]
         rows = [
-            np.concatenate([head, lead if a > first else lead[:0], ids[a:b], tail])
-            for a, b in pairwise(edges)
+            np.concatenate([head, lead if begin > first else lead[:0], ids[begin:stop], tail])
+            for begin, stop in pairwise(edges)
         ]
         begins = [0, *spans[edges[1:-1], 0].tolist()]
         ends = [*begins[1:], len(text) if end > inside[-1] else int(spans[end - 1, 1])]
