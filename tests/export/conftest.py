@@ -1,5 +1,6 @@
 """Exported files, run with ONNX Runtime."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,18 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
         return made[key]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """Where npm has installed what the tests of JavaScript need: in ``NODE_PATH``, or in the repository."""
+    places = [
+        *os.environ.get("NODE_PATH", "").split(os.pathsep),
+        str(Path(__file__).parents[2] / "node_modules"),
+    ]
+    for place in filter(None, places):
+        if (Path(place) / "onnxruntime-web").is_dir() and (
+            Path(place) / "@huggingface" / "tokenizers"
+        ).is_dir():
+            return Path(place)
+    pytest.skip("npm packages onnxruntime-web and @huggingface/tokenizers are not in NODE_PATH")

@@ -1,6 +1,9 @@
 """``jaspertc demo``: embed, search across languages and turn the compression dial, on the sample texts."""
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from jaspertc.cli.options import ModelOption, Runtime
 
@@ -18,8 +21,30 @@ ROUNDS = 3
 def demo(
     model: ModelOption = "mini",
     runtime: Runtime = "auto",
+    web: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page for any static host into this folder instead: the model runs in the browser. "
+            "MODEL may then be a file that jaspertc export wrote. Needs npm, or --node-modules."
+        ),
+    ] = None,
+    node_modules: Annotated[
+        Path | None,
+        typer.Option(help="For --web: a folder with onnxruntime-web and @huggingface/tokenizers."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into a --web that has files.")
+    ] = False,
 ) -> None:
     """Embed the sample texts, search them across languages, and turn the compression dial."""
+    if web is not None:
+        from jaspertc.cli.progress import say
+        from jaspertc.export.site import write_site
+
+        write_site(web, model, node_modules=node_modules, overwrite=overwrite)
+        size = sum(path.stat().st_size for path in web.rglob("*") if path.is_file())
+        say(f"{web}: {size / 1e6:.0f} MB; try it: python -m http.server --directory {web}")
+        return
     import time
     import warnings
 

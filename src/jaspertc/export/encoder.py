@@ -22,6 +22,7 @@ from jaspertc.export.compressors import windows
 from jaspertc.export.graph import Graph, Value
 from jaspertc.export.products import Products, Table, array
 from jaspertc.model.compressors import COMPRESSORS
+from jaspertc.model.compressors.base import Compressor
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix
 from jaspertc.text.packing import IntArray
@@ -40,12 +41,18 @@ class ExportedGraph:
     outputs: list[onnx.ValueInfoProto]
 
 
+def _has_graph(compressor: type[Compressor]) -> bool:
+    """Whether its rows are means of its windows, and as many as Algorithm 1 says."""
+    usual = not compressor.can_compress or compressor.target_lengths is Compressor.target_lengths
+    return usual and compressor.averages_windows()
+
+
 def check_exportable(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError, by name, for a compressor or backbone that has no graph."""
     config, compressor = checkpoint.info.config, checkpoint.encoder.compressor
-    exportable = [name for name, cls in COMPRESSORS.items() if cls.averages_windows()]
+    exportable = [name for name, cls in COMPRESSORS.items() if _has_graph(cls)]
     for what, kind, possible, known in (
-        ("compressor", config.compressor.kind, compressor.averages_windows(), exportable),
+        ("compressor", config.compressor.kind, _has_graph(type(compressor)), exportable),
         ("backbone", config.backbone.kind, config.backbone.kind in BACKBONES, BACKBONES),
     ):
         if not possible:

@@ -72,6 +72,8 @@ class Facts:
             "weights": self.weights,
             "compressor": self.compressor,
             "backbone": self.backbone,
+            "dims": self.dims,
+            "positions": self.positions,
             "ratio": self.ratio,
             "threshold": self.threshold,
             "max_length": self.max_length,
