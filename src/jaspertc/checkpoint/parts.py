@@ -63,7 +63,12 @@ def fit_head(encoder: Encoder, pooled: Tensor, targets: Tensor, *, ridge: float 
     """
     linear = encoder.head.linear
     assert isinstance(linear, nn.Linear)
-    x, y = pooled.double(), targets.double()
+    fit_linear(linear, pooled, targets, ridge=ridge)
+
+
+def fit_linear(linear: nn.Linear, inputs: Tensor, targets: Tensor, *, ridge: float) -> None:
+    """Set a layer to the ridge regression of targets, shape (N, R), on inputs, shape (N, D)."""
+    x, y = inputs.double(), targets.double()
     mean_x, mean_y = x.mean(0), y.mean(0)
     x, y = x - mean_x, y - mean_y
     gram = x.T @ x

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaspertc.recipe.stages import StageConfig
     from jaspertc.train.loop import StepReport
     from jaspertc.train.run import Distillation
+    from jaspertc.train.vision import VisionRun
 
 LINE_SECONDS = 30.0  # between lines of progress where there is no terminal to draw a bar on
 
@@ -70,23 +71,32 @@ def _stage_number(recipe: "Recipe", stage: str) -> int:
 def _distil(recipe: "Recipe", only: int | None) -> None:
     from jaspertc.train.distributed import start_processes
     from jaspertc.train.run import Distillation, training_sections
+    from jaspertc.train.vision import VisionRun
 
     processes, device = start_processes(training_sections(recipe)[1].device)
     first = processes.rank == 0
     told: dict[str, Any] = {"say": say, "progress": partial(progress, unit="texts")} if first else {}
-    run = Distillation(recipe, processes=processes, device=device, **told)
-    with _progress(run) as on_step:
-        run.run(only, on_step=on_step)
-    if first:
-        _print_table(run)
+    texts = len(recipe.text_stages)
+    if texts and (only is None or only < texts):
+        run = Distillation(recipe, processes=processes, device=device, **told)
+        with _progress(recipe) as on_step:
+            run.run(only, on_step=on_step)
+        if first:
+            _print_table(run)
+    if recipe.vision_stages and first and (only is None or only >= texts):
+        pictures = VisionRun(recipe, device=device, say=say, progress=partial(progress, unit="pictures"))
+        with _progress(recipe) as on_step:
+            pictures.run(None if only is None else only - texts, on_step=on_step)
+        _print_table(pictures)
 
 
 @contextmanager
-def _progress(run: "Distillation") -> "Iterator[Callable[[StageConfig, StepReport], None]]":
+def _progress(recipe: "Recipe") -> "Iterator[Callable[[StageConfig, StepReport], None]]":
     """A bar on standard error, or now and then a line if that is no terminal; TensorBoard if installed."""
     from jaspertc.train.boards import Boards
 
-    boards = Boards(run.training.folder, [stage.name for stage in run.recipe.stages])
+    assert recipe.training is not None
+    boards = Boards(recipe.training.folder, [stage.name for stage in recipe.stages])
     tasks: dict[str, TaskID] = {}
     speed = _Speed()
     with bars(note=True) as bar:
@@ -135,7 +145,7 @@ class _Speed:
         return due
 
 
-def _print_table(run: "Distillation") -> None:
+def _print_table(run: "Distillation | VisionRun") -> None:
     """The last validation of each stage."""
     from jaspertc.cli.tables import show
     from jaspertc.reports.content import Table
@@ -149,7 +159,7 @@ def _print_table(run: "Distillation") -> None:
         for stage, ratios in found.items()
         for ratio, scores in ratios.items()
     ]
-    show(Table(title="validation x 100", columns=["stage", "ratio", *names], rows=rows))
+    show(Table(title="validation x 100", columns=["stage", "at", *names], rows=rows))
 
 
 def _plan(recipe: "Recipe") -> None:

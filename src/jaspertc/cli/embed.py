@@ -54,6 +54,9 @@ def embed(
     ] = None,
     dims: Annotated[int | None, typer.Option(help="Width of the vectors; default: all.")] = None,
     precision: Annotated[str, typer.Option(help="float32, float16, int8 or ubinary.")] = "float32",
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a picture: 1, 4, 9, 16 ...; default: the model's.")
+    ] = None,
     text_field: TextField = "text",
     id_field: IdField = None,
     batch_size: Annotated[
@@ -80,6 +83,9 @@ def embed(
 
     .npy holds one row for each text, in order; .jsonl and .parquet also hold the ids. --engine ray leaves out
     bad rows, lists them in _bad.jsonl, and needs: pip install 'jaspertc[ray]'.
+
+    A folder of pictures is embedded by a model that knows them; files that cannot be read get no vector, and
+    are listed in OUTPUT.bad.jsonl.
     """
     from jaspertc.cli.scale import cost_note, embed_on_ray, is_ray, pool_of
     from jaspertc.errors import DataFileError, InputError
@@ -95,6 +101,27 @@ def embed(
         job |= {"device": device, "dtype": dtype, "resume": resume, "overwrite": overwrite}
         embed_on_ray(job, pool_of(workers, worker_cpus, worker_gpus, address), hourly_cost)
         return
+    from jaspertc.corpus.pictures import is_picture_folder
+
+    if source != "-" and is_picture_folder(source):
+        from jaspertc.cli.pictures import embed_pictures
+
+        text_options = {"--ratio": ratio, "--threshold": threshold, "--max-compressed": max_compressed}
+        text_options |= {"--max-length": max_length, "--prompt-name": prompt_name, "--prompt": prompt}
+        for name, value in text_options.items():
+            if value is not None:
+                raise InputError(f"{name} is for texts, and {source} holds pictures; leave it out")
+        embed_pictures(
+            Path(source),
+            Path(output),
+            load={"name": model, "device": device, "dtype": dtype, "runtime": runtime},
+            encode={"tokens": tokens, "dims": dims, "precision": precision},
+            resume=resume,
+            overwrite=overwrite,
+        )
+        return
+    if tokens is not None:
+        raise InputError(f"--tokens is for folders of pictures, and {source} is none; see --ratio")
     from jaspertc.corpus.read import STDIN, count_rows, read_texts, source_identity
     from jaspertc.corpus.write import BlockStore, check_target
 

@@ -55,9 +55,9 @@ def _read(folder: Path, files: list[Path]) -> Iterator[tuple[str, str]]:
         yield name, text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def identity_of(folder: Path) -> dict[str, str | int]:
+def identity_of(folder: Path, suffixes: Sequence[str] = (SUFFIX,)) -> dict[str, str | int]:
     """What tells whether the files are still the same: their number and a hash of names, sizes and times."""
-    files = files_of(folder)
+    files = files_of(folder, suffixes)
     listing = hashlib.sha256()
     for path in files:
         status = path.stat()

@@ -142,6 +142,20 @@ def to_pixels(images: Sequence["Image"], encoder: "ImageEncoder") -> np.ndarray:
     return found
 
 
+def is_picture_folder(source: str | Path) -> bool:
+    """Whether it is a folder with pictures and without texts."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return False
+    endings = {path.suffix.lower() for path in folder.rglob("*")}
+    return not endings.isdisjoint(SUFFIXES) and ".txt" not in endings
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """All pictures in a folder and the folders in it, by their endings, sorted by path."""
+    return files_of(folder, SUFFIXES)
+
+
 @dataclass(frozen=True)
 class Captioned:
     """A picture's file, and what it shows in one or more texts, in any languages."""

@@ -50,9 +50,7 @@ class PictureSide:
 
     @cached_property
     def _features(self) -> Features:
-        if self._runtime.name == "openvino":
-            return OpenVINOFeatures(self.tower.encoder)
-        return TorchFeatures(self.tower.encoder, self._runtime.device)
+        return image_features(self.tower.encoder, compiled=self._runtime.name == "openvino")
 
     def embed_all(
         self, pictures: Sequence[Any], tokens: int | None, advance: Callable[[int], None] = lambda count: None
@@ -76,12 +74,17 @@ class PictureSide:
         return self._runtime.embed_rows(rows, lengths)
 
 
+def image_features(encoder: ImageEncoder, *, compiled: bool) -> Features:
+    """What computes an image encoder: PyTorch where it is, or OpenVINO."""
+    return OpenVINOFeatures(encoder) if compiled else TorchFeatures(encoder)
+
+
 class TorchFeatures:
     """An image encoder as it is: normalised pixels, shape (N, 3, S, S) -> features, (N, F, G, G)."""
 
-    def __init__(self, encoder: ImageEncoder, device: torch.device) -> None:
+    def __init__(self, encoder: ImageEncoder) -> None:
         self._encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device = device
+        self._device = next(encoder.parameters()).device
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
         features: Tensor = self._encoder(torch.from_numpy(pixels).to(self._device))

@@ -61,7 +61,9 @@ class Reader:
         if cls not in self.kinds:
             return cls
         kinds = self.kinds[cls]
-        return kinds[self._one_of(tuple(kinds), table.get("kind"), f"{where}.kind")]
+        return kinds[
+            self._one_of(tuple(kinds), table.get("kind", getattr(cls, "kind", None)), f"{where}.kind")
+        ]
 
     def _value(self, hint: Any, value: Any, key: str) -> Any:
         if get_origin(hint) in (Union, types.UnionType):

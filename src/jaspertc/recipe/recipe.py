@@ -21,6 +21,7 @@ from jaspertc.recipe.stages import (
     check_part,
     with_compressor_keys,
 )
+from jaspertc.recipe.vision import VisionStage
 from jaspertc.teachers.fusion import Reducer, build_reducer
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -109,10 +110,6 @@ class Texts:
 
     files: tuple[TextFile, ...] = ()
     pairs: tuple[PairTexts, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.all_files:
-            raise ConfigError("it names no files; add [[texts.files]] tables, each with a path")
 
     @property
     def all_files(self) -> tuple[TextFile, ...]:
@@ -376,11 +373,44 @@ class Recipe:
     def __post_init__(self) -> None:
         _require_distinct("teachers", [teacher.name for teacher in self.teachers])
         _require_distinct("stages", [stage.name for stage in self.stages])
+        if not self.texts.all_files and not self.pictures_only:
+            raise ConfigError("[texts] names no files; add [[texts.files]] tables, each with a path")
+        if self.stages != (*self.text_stages, *self.vision_stages):
+            raise ConfigError(
+                '[[stages]] of kind "vision" come last: pictures learn from the finished text side'
+            )
+
+    @property
+    def text_stages(self) -> tuple[StageConfig, ...]:
+        """The stages that train on texts."""
+        return tuple(stage for stage in self.stages if not isinstance(stage, VisionStage))
+
+    @property
+    def vision_stages(self) -> tuple[VisionStage, ...]:
+        """The stages that train on pictures."""
+        return tuple(stage for stage in self.stages if isinstance(stage, VisionStage))
+
+    @property
+    def pictures_only(self) -> bool:
+        """Whether no stage needs texts."""
+        return bool(self.stages) and not self.text_stages
 
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles of the texts, in order of appearance."""
         return tuple(dict.fromkeys(file.role for file in self.texts.all_files))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturesRecipe(Recipe):
+    """A recipe whose stages train on pictures only: it may do without texts, teachers and a cache."""
+
+    texts: Texts = field(default_factory=Texts)
+    teachers: tuple[TeacherRecipe, ...] = ()
+    cache: Cache = field(default_factory=lambda: Cache(folder=Path("vectors")))
+
+
+STAGE_KINDS: dict[str, type[StageConfig]] = {kind.kind: kind for kind in (StageConfig, VisionStage)}
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -400,9 +430,13 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ConfigError(f"there is no recipe {path}; give a TOML file, such as one of recipes/") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
-    if isinstance(content.get("stages"), list):
-        content["stages"] = [with_compressor_keys(stage) for stage in content["stages"]]
-    return Reader(path, {TeacherRecipe: TEACHER_KINDS}).section(Recipe, content, "")
+    stages = content.get("stages")
+    if isinstance(stages, list):
+        stages = content["stages"] = [with_compressor_keys(stage) for stage in stages]
+    tables = [stage for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
+    pictures_only = bool(tables) and all(stage.get("kind") == VisionStage.kind for stage in tables)
+    cls = PicturesRecipe if pictures_only else Recipe
+    return Reader(path, {TeacherRecipe: TEACHER_KINDS, StageConfig: STAGE_KINDS}).section(cls, content, "")
 
 
 def _require_distinct(where: str, names: list[str]) -> None:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from jaspertc.config import CompressorConfig
 from jaspertc.errors import ConfigError
@@ -120,6 +120,8 @@ class StageConfig:
         validate_every: steps between validations; 0: at the end only.
         diverged: stop when the loss exceeds this many times its running mean.
     """
+
+    kind: ClassVar[str] = "text"
 
     name: str
     learning_rate: float

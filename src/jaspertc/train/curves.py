@@ -40,7 +40,7 @@ def draw_stage(
     ratios.plot(at, [row["learning_rate"] / top for row in steps], label=f"learning rate / {top:.2g}")
     ratios.set(title="schedules", xlabel="step", ylim=(0, 1.05))
     ratios.legend()
-    _draw_scores(scores, validations, ("Spearman", "nDCG"), "validation (x 100)")
+    _draw_scores(scores, validations, ("Spearman", "nDCG", "found"), "validation (x 100)")
     _draw_scores(near, validations, ("cosine to target", "neighbours kept"), "held-out texts (x 100)")
     figure.suptitle(title)
     figure.savefig(path, dpi=110)

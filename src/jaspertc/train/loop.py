@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.files.aside import written_aside
@@ -23,9 +24,11 @@ from jaspertc.recipe.stages import StageConfig
 from jaspertc.schedules import warmup_cosine
 from jaspertc.train.saving import load_state, save_state, saved_states
 from jaspertc.train.sharding import shard, whole, whole_encoder
-from jaspertc.train.step import Alone, Processes, StepBatch, accumulate_gradients
+from jaspertc.train.step import Alone, Batch, Processes, StepBatch, accumulate_gradients
 
 METRICS = "metrics.jsonl"
+B = TypeVar("B", bound=Batch)
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -73,36 +76,19 @@ def run_stage(
             or a saved state does not fit.
     """
     processes = processes or Alone()
-    if config.steps is None:
-        raise ConfigError(f"{config.name}.steps is missing; work it out from epochs first")
-    settings = _settings_hash(config, data_identity)
     encoder.train()
     encoder.backbone.checkpointing = config.checkpointing
     if processes.count > 1:
         _same_start(encoder, processes)
         if sharded:
             shard(encoder)
-    optimizer = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
-    states = saved_states(folder)
-    done = load_state(states[-1], encoder, optimizer, settings) if states else 0
-    if processes.rank == 0:
-        _forget_after(folder / METRICS, done)
-    reports: list[StepReport] = []
-    mean_loss: float | None = None
-    for step in range(done, config.steps):
-        started = time.perf_counter()
-        _set_trainable(encoder, config, step)
-        rate = config.learning_rate * warmup_cosine(
-            step, total=config.steps, warmup_ratio=config.warmup_ratio
-        )
-        optimizer.param_groups[0]["lr"] = rate
-        batch, ratio = batch_at(step), config.ratio_at(step)
-        optimizer.zero_grad(set_to_none=True)
-        losses = accumulate_gradients(
+
+    def gradients(batch: StepBatch, step: int) -> dict[str, float]:
+        return accumulate_gradients(
             encoder,
             batch,
             config.objective,
-            ratio=ratio,
+            ratio=config.ratio_at(step),
             threshold=config.threshold,
             token_budget=config.token_budget,
             graph_tokens=config.graph_tokens,
@@ -111,36 +97,91 @@ def run_stage(
             gather=config.gather,
             dtype=DTYPES[config.dtype],
         )
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(encoder.parameters(), config.clip or math.inf)))
+
+    def validate_whole(done: int) -> None:
+        complete = whole_encoder(encoder, keep=processes.rank == 0)
+        if validate is not None and complete is not None and processes.rank == 0:
+            validate(complete, done)
+
+    reports = run_steps(
+        encoder,
+        config,
+        batch_at,
+        gradients,
+        folder,
+        data_identity=data_identity,
+        write=processes.rank == 0,
+        on_step=on_step,
+        validate=None if validate is None else validate_whole,
+    )
+    encoder.eval()
+    encoder.backbone.checkpointing = False
+    return reports
+
+
+def run_steps(
+    model: nn.Module,
+    config: StageConfig,
+    batch_at: Callable[[int], B],
+    gradients: Callable[[B, int], dict[str, float]],
+    folder: Path,
+    *,
+    data_identity: str = "",
+    write: bool = True,
+    on_step: Callable[[StepReport], None] | None = None,
+    validate: Callable[[int], None] | None = None,
+) -> list[StepReport]:
+    """The steps of a stage of any kind; see ``run_stage``.
+
+    Args:
+        gradients: adds a batch's gradients to the model's parameters, and returns its losses.
+        write: whether this process writes states and logs.
+        validate: called after so many steps.
+    """
+    if config.steps is None:
+        raise ConfigError(f"{config.name}.steps is missing; work it out from epochs first")
+    settings = _settings_hash(config, data_identity)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    states = saved_states(folder)
+    done = load_state(states[-1], model, optimizer, settings) if states else 0
+    if write:
+        _forget_after(folder / METRICS, done)
+    reports: list[StepReport] = []
+    mean_loss: float | None = None
+    for step in range(done, config.steps):
+        started = time.perf_counter()
+        _set_trainable(model, config, step)
+        rate = config.learning_rate * warmup_cosine(
+            step, total=config.steps, warmup_ratio=config.warmup_ratio
+        )
+        optimizer.param_groups[0]["lr"] = rate
+        batch = batch_at(step)
+        optimizer.zero_grad(set_to_none=True)
+        losses = gradients(batch, step)
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)))
         total = losses["total"]
         healthy = math.isfinite(total) and math.isfinite(norm)
         if not healthy or (mean_loss is not None and total > config.diverged * mean_loss):
             raise _stopped(folder, step, losses, norm, batch)
         mean_loss = total if mean_loss is None else 0.98 * mean_loss + 0.02 * total
         optimizer.step()
-        tokens = sum(len(row) for row in batch.rows)
         report = StepReport(
             step=step,
             losses=losses,
-            ratio=ratio,
+            ratio=config.ratio_at(step),
             learning_rate=rate,
-            tokens=tokens,
+            tokens=batch.tokens,
             seconds=time.perf_counter() - started,
         )
         reports.append(report)
-        first = processes.rank == 0
-        if first:
+        if write:
             _log(folder, report)
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_state(folder, step + 1, encoder, optimizer, settings, keep=config.keep, write=first)
-        if first and on_step is not None:
+            save_state(folder, step + 1, model, optimizer, settings, keep=config.keep, write=write)
+        if write and on_step is not None:
             on_step(report)
         if validate is not None and _is_due(step + 1, config):
-            complete = whole_encoder(encoder, keep=first)
-            if first and complete is not None:
-                validate(complete, step + 1)
-    encoder.eval()
-    encoder.backbone.checkpointing = False
+            validate(step + 1)
     return reports
 
 
@@ -180,11 +221,16 @@ def _forget_after(path: Path, done: int) -> None:
 
 
 def _settings_hash(config: StageConfig, data_identity: str) -> str:
-    described = json.dumps([asdict(config), data_identity], sort_keys=True)
+    described = json.dumps([asdict(config), data_identity], sort_keys=True, default=_file_name)
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
-def _set_trainable(encoder: Encoder, config: StageConfig, step: int) -> None:
+def _file_name(path: Path) -> str:
+    """A file by its name alone: a run may be moved to another folder."""
+    return path.name
+
+
+def _set_trainable(encoder: nn.Module, config: StageConfig, step: int) -> None:
     patterns = [*config.trainable, *(later.parameters for later in config.unfreeze if step >= later.step)]
     found = False
     for name, parameter in encoder.named_parameters():
@@ -200,9 +246,7 @@ def _log(folder: Path, report: StepReport) -> None:
         file.write(json.dumps(asdict(report)) + "\n")
 
 
-def _stopped(
-    folder: Path, step: int, losses: dict[str, float], norm: float, batch: StepBatch
-) -> TrainingError:
+def _stopped(folder: Path, step: int, losses: dict[str, float], norm: float, batch: Batch) -> TrainingError:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"stopped-at-step-{step}.json"
     content: dict[str, Any] = {"step": step, "losses": losses, "gradient_norm": norm, "ids": list(batch.ids)}

@@ -54,6 +54,34 @@ def weighted_losses(
     return parts
 
 
+def picture_losses(
+    objective: Objective, pictures: Tensor, targets: Tensor, captions: Tensor, *, seed: int
+) -> dict[str, Tensor]:
+    """Each loss in use times its weight, between pictures and what the text side says of them.
+
+    Args:
+        pictures: vectors before normalisation, shape (B, E).
+        targets: unit vectors of what each shows, shape (B, E).
+        captions: unit vectors of one caption of each, shape (B, E).
+    """
+    parts: dict[str, Tensor] = {}
+    if objective.cosine:
+        parts["cosine"] = objective.cosine * cosine_loss(F.normalize(pictures, dim=-1), targets)
+    for width in (None, *objective.matryoshka):
+        ours, theirs = (F.normalize(side[:, :width], dim=-1) for side in (pictures, captions))
+        found = _between_texts(objective, ours, targets, queries=0, negatives=0, seed=seed)
+        if objective.contrastive:
+            own = torch.arange(len(ours), device=ours.device)
+            both = [
+                contrastive_loss(one, other, own, temperature=objective.temperature)
+                for one, other in ((ours, theirs), (theirs, ours))
+            ]
+            found["contrastive"] = objective.contrastive * torch.stack(both).mean()
+        for name, value in found.items():
+            parts[name] = parts[name] + value if name in parts else value
+    return parts
+
+
 def _widths(objective: Objective, total: int) -> list[int]:
     extra = list(objective.matryoshka_heads)
     own = total - sum(extra)
@@ -76,7 +104,7 @@ def _between_texts(
         parts["relative"] = objective.relative * relative_similarity_loss(
             student, teacher, margin=objective.margin, max_terms=objective.max_terms, generator=generator
         )
-    if objective.contrastive:
+    if objective.contrastive and queries:
         positives = positive_indices(queries, negatives)
         parts["contrastive"] = objective.contrastive * contrastive_loss(
             student[:queries], student[queries:], positives, temperature=objective.temperature

@@ -83,7 +83,9 @@ def plan(
     ]
     given = texts is not None or tokens is not None
     texts, length = texts or training.expected_texts, tokens or training.expected_tokens or 100
-    if texts is None:
+    if recipe.pictures_only:
+        texts = 0
+    elif texts is None:
         texts = 0
         problems.append("[training] expected_texts is missing; the plan needs it")
     else:
@@ -101,8 +103,9 @@ def plan(
     sharers = devices if training.sharding == "full" else 1
     rows = [
         _row(stage, stage_config, texts, length, student.layers, speed * efficiency, devices, sharers)
-        for stage, stage_config in zip(recipe.stages, _stage_configs(recipe.stages, config))
+        for stage, stage_config in zip(recipe.text_stages, _stage_configs(recipe.text_stages, config))
     ]
+    notes += [f"stage {stage.name} trains on pictures, and is not counted" for stage in recipe.vision_stages]
     total = sum(row.hours for row in rows)
     flops = sum(row.flops for row in rows)
     notes.append(f"all stages: {count(flops, ' FLOP')}, {duration(total)} {where}")
@@ -130,6 +133,8 @@ def _missing_files(recipe: Recipe) -> list[str]:
         paths += [item.corpus for item in recipe.validation.retrieval if item.corpus is not None]
     if recipe.mining is not None and any(stage.negatives for stage in recipe.stages):
         paths.append(recipe.mining.output)
+    for stage in recipe.vision_stages:
+        paths += [*stage.pictures, *stage.validation, *([stage.encoder] if stage.encoder else [])]
     paths += [
         recipe.cache.folder / teacher.folder_of(role) for teacher in recipe.teachers for role in recipe.roles
     ]

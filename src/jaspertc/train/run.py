@@ -118,7 +118,7 @@ class Distillation:
         self.targets = Targets(recipe, texts)
         say("loading the student")
         self.checkpoint, self._first = load_student(
-            self.student, self.targets.dims, seed=recipe.stages[0].seed
+            self.student, self.targets.dims, seed=recipe.text_stages[0].seed
         )
         self.check_stages()
         say("preparing the tokens")
@@ -130,7 +130,7 @@ class Distillation:
             )
         if not self.processes.rank:
             self.processes.wait()
-        self.stages = [self._data(stage) for stage in recipe.stages]
+        self.stages = [self._data(stage) for stage in recipe.text_stages]
 
     def check_stages(self) -> None:
         """Raise ConfigError unless each stage can follow the one before."""
@@ -140,7 +140,7 @@ class Distillation:
                 raise ConfigError(f"[student] result_weights names {name!r}, teachers are {', '.join(names)}")
         with torch.device("meta"):
             encoder = Encoder(self._first.config)
-            for stage in self.recipe.stages:
+            for stage in self.recipe.text_stages:
                 encoder = for_stage(encoder, stage)
                 patterns = [*stage.trainable, *(later.parameters for later in stage.unfreeze)]
                 for pattern in patterns:
@@ -211,7 +211,7 @@ class Distillation:
 
     def folder(self, index: int) -> Path:
         """The folder of a stage."""
-        return self.training.folder / f"{index + 1}-{self.recipe.stages[index].name}"
+        return self.training.folder / f"{index + 1}-{self.recipe.text_stages[index].name}"
 
     def run(self, only: int | None = None, *, on_step: OnStep = lambda stage, report: None) -> Path | None:
         """Run all stages, or one of them (from 0), and return the folder of the result if it is complete.
@@ -228,7 +228,7 @@ class Distillation:
     def _run(self, only: int | None, on_step: OnStep) -> Path | None:
         for index in range(len(self.stages)) if only is None else [only]:
             if (self.folder(index) / MODEL).exists():
-                self.say(f"stage {index + 1}, {self.recipe.stages[index].name}: complete")
+                self.say(f"stage {index + 1}, {self.recipe.text_stages[index].name}: complete")
             else:
                 self._stage(index, on_step)
         if not (self.folder(len(self.stages) - 1) / MODEL).exists():
@@ -252,7 +252,7 @@ class Distillation:
                 chosen = chosen[: self.student.head_texts]
                 rows = [self.tokens.row(number) for number in chosen.tolist()]
                 targets = targets_by_role(self.tokens, chosen, self.targets.vectors)
-                start_head(encoder, rows, targets, DTYPES[self.recipe.stages[0].dtype])
+                start_head(encoder, rows, targets, DTYPES[self.recipe.text_stages[0].dtype])
         else:
             before = self.folder(index - 1) / MODEL
             if not before.exists():
@@ -260,7 +260,7 @@ class Distillation:
                     f"stage {index + 1} starts from {before}, which is not there; run the stages before it"
                 )
             encoder = load_checkpoint(before).encoder
-        return for_stage(encoder, self.recipe.stages[index]).to(self.device)
+        return for_stage(encoder, self.recipe.text_stages[index]).to(self.device)
 
     def _stage(self, index: int, on_step: OnStep) -> None:
         data, folder = self.stages[index], self.folder(index)
@@ -337,7 +337,7 @@ class Distillation:
             threshold = encoder.config.compressor.threshold
             vectors = torch.from_numpy(encode_rows(encoder, rows, ratio=1.0, threshold=threshold))
             encoder = turned_head(encoder, torch.nn.functional.normalize(vectors, dim=-1), dims)
-        self._save(result, encoder, self.training.weights, self.recipe.stages[-1])
+        self._save(result, encoder, self.training.weights, self.recipe.text_stages[-1])
         self.say(f"done: {result}")
 
     def _result_factors(self) -> torch.Tensor:
@@ -348,7 +348,7 @@ class Distillation:
     def table(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
         """The last validation of each complete stage: scores by stage, ratio and name."""
         found = {}
-        for index, stage in enumerate(self.recipe.stages):
+        for index, stage in enumerate(self.recipe.text_stages):
             rows = read_log(self.folder(index) / VALIDATION)
             if rows:
                 found[stage.name] = rows[-1]["scores"]

@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from jaspertc.errors import TrainingError
-from jaspertc.model.encoder import Encoder
 from jaspertc.train.sharding import as_held, gathered, set_weights
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -22,7 +21,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 def save_state(
     folder: Path,
     step: int,
-    encoder: Encoder,
+    encoder: nn.Module,
     optimizer: torch.optim.Adam,
     settings: str,
     *,
@@ -73,7 +72,7 @@ def saved_states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def load_state(place: Path, encoder: Encoder, optimizer: torch.optim.Adam, settings: str) -> int:
+def load_state(place: Path, encoder: nn.Module, optimizer: torch.optim.Adam, settings: str) -> int:
     """Put a saved state back into ``encoder`` and ``optimizer``; returns the steps done.
 
     Raises:

@@ -83,7 +83,7 @@ def as_held(tensor: Tensor, parameter: Tensor) -> Tensor:
     return distribute_tensor(tensor, mesh, placements, src_data_rank=None)
 
 
-def set_weights(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
+def set_weights(encoder: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Put whole weights, the same on every process, into an encoder."""
     held = encoder.state_dict()
     encoder.load_state_dict(

@@ -28,6 +28,18 @@ from jaspertc.train.objective import weighted_losses
 from jaspertc.train.sharding import is_sharded
 
 
+class Batch(Protocol):
+    """What one step trains on."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Names of the texts or pictures, for messages."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens before compression, of all together."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepBatch:
     """The texts of one step, the same on every process.
@@ -45,6 +57,11 @@ class StepBatch:
     ids: Sequence[str]
     queries: int = 0
     negatives: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens before compression."""
+        return sum(len(row) for row in self.rows)
 
 
 class Processes(Protocol):
@@ -123,7 +140,7 @@ def accumulate_gradients(
     rounds = max(1, *(len(plan) for plan in plans))
     pieces += [np.empty(0, np.int64)] * (rounds - len(pieces))
     device = encoder.backbone.token_table.weight.device
-    precision = _precision(device, dtype, cache=not sharded)
+    precision = autocast(device, dtype, cache=not sharded)
 
     def vectors(piece: IntArray) -> Tensor:
         # An empty piece runs the shortest text and keeps nothing of it.
@@ -162,7 +179,7 @@ def accumulate_gradients(
     return {**{name: float(value.detach()) for name, value in losses.items()}, "total": float(total.detach())}
 
 
-def _precision(device: torch.device, dtype: torch.dtype, *, cache: bool) -> AbstractContextManager[None]:
+def autocast(device: torch.device, dtype: torch.dtype, *, cache: bool) -> AbstractContextManager[None]:
     """Autocast. Its cache of weights would hold on to those of all layers of a sharded encoder."""
     if dtype == torch.float32:
         return nullcontext()

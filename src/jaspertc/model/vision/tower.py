@@ -54,6 +54,11 @@ class VisionTower(nn.Module):
         self.before = nn.Parameter(torch.zeros(config.before, width))
         self.after = nn.Parameter(torch.zeros(config.after, width))
 
+    def train(self, mode: bool = True) -> "VisionTower":
+        super().train(mode)
+        self.encoder.eval()  # batch norm keeps its statistics: a step's pictures are too few for new ones
+        return self
+
     @property
     def most_tokens(self) -> int:
         """The largest number of tokens: one for each of the grid's features."""
