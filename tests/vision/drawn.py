@@ -1,10 +1,16 @@
 """Tiny pictures drawn by code, and a tiny model that knows texts and pictures."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
+
+from jaspertc.checkpoint.vision import save_vision
+from jaspertc.model.vision import ImageEncoder, VisionConfig, VisionTower
+from jaspertc.model.vision.vit import VisionTransformer
 
 
 def drawn(shape: str = "circle", color: str = "red", size: int = 48) -> Image.Image:
@@ -36,4 +42,35 @@ def write_folder(folder: Path, names: dict[str, bytes]) -> Path:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    return folder
+
+
+def at_random(module: torch.nn.Module, seed: int = 0) -> None:
+    """Random values everywhere, so that an ignored weight shows."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, weight in sorted(module.named_parameters()):
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+
+
+def tiny_vit(family: str = "siglip") -> ImageEncoder:
+    return VisionTransformer(
+        family=family,
+        image_size=16,
+        patch_size=4,
+        width=16,
+        layers=1,
+        heads=2,
+        mlp_size=24,
+        activation="gelu",
+        norm_eps=1e-6,
+    )
+
+
+def with_vision(folder: Path, source: Path, *, width: int = 32, **config: int) -> Path:
+    """A copy of a model with a random picture side."""
+    shutil.copytree(source, folder)
+    tower = VisionTower(VisionConfig(**{"tokens": 4, "before": 2, "after": 1} | config), tiny_vit(), width)
+    at_random(tower)
+    save_vision(folder, tower)
     return folder

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import drawn, encoded, write_folder
-from test_encode_image import with_vision
+from drawn import drawn, encoded, with_vision, write_folder
 from typer.testing import CliRunner
 
 from jaspertc import Embedder

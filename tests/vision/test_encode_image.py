@@ -8,40 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn import drawn, encoded
+from drawn import drawn, encoded, tiny_vit, with_vision
 from PIL import Image
 
-from conftest import randomise
 from jaspertc import Embedder
 from jaspertc.checkpoint.vision import read_vision, save_vision
 from jaspertc.errors import CheckpointError, InputError, PictureError
-from jaspertc.model.vision import ImageEncoder, VisionConfig, VisionTower
-from jaspertc.model.vision.vit import VisionTransformer
 
 TEXTS = ["a red circle", "一个蓝色的方块", ""]
-
-
-def tiny_vit(family: str = "siglip") -> ImageEncoder:
-    return VisionTransformer(
-        family=family,
-        image_size=16,
-        patch_size=4,
-        width=16,
-        layers=1,
-        heads=2,
-        mlp_size=24,
-        activation="gelu",
-        norm_eps=1e-6,
-    )
-
-
-def with_vision(folder: Path, source: Path, *, width: int = 32, **config: int) -> Path:
-    """A copy of a model with a random picture side."""
-    shutil.copytree(source, folder)
-    tower = VisionTower(VisionConfig(**{"tokens": 4, "before": 2, "after": 1} | config), tiny_vit(), width)
-    randomise(tower)
-    save_vision(folder, tower)
-    return folder
 
 
 @pytest.fixture(scope="module")

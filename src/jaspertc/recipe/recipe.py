@@ -434,7 +434,9 @@ def read_recipe(path: str | Path) -> Recipe:
     if isinstance(stages, list):
         stages = content["stages"] = [with_compressor_keys(stage) for stage in stages]
     tables = [stage for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
-    pictures_only = bool(tables) and all(stage.get("kind") == VisionStage.kind for stage in tables)
+    pictures_only = bool(tables) and all(
+        stage.get("kind", StageConfig.kind) != StageConfig.kind for stage in tables
+    )
     cls = PicturesRecipe if pictures_only else Recipe
     return Reader(path, {TeacherRecipe: TEACHER_KINDS, StageConfig: STAGE_KINDS}).section(cls, content, "")
 

@@ -8,9 +8,11 @@ Shape legend: N texts, E width of the vectors.
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -85,11 +87,14 @@ class Flow:
         self.settings = settings
         self.metrics = metrics
         self._tokenizers = ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="jaspertc-tokenize")
+        # One by one: a picture may unpack to 75 MB.
+        self._pictures = ThreadPoolExecutor(1, thread_name_prefix="jaspertc-pictures")
         self._inside = 0
 
     def close(self) -> None:
-        """End the tokenising threads."""
-        self._tokenizers.shutdown(wait=False, cancel_futures=True)
+        """End the threads for tokens and pictures."""
+        for threads in (self._tokenizers, self._pictures):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def wanted(self, body: Dial, name: str | None) -> Wanted:
         """Put the model's name and the fields together.
@@ -184,20 +189,49 @@ class Flow:
 
         return await self._for_client(request, self._embed(checked, wanted))
 
-    async def _embed(self, make_rows: Callable[[], Awaitable[TextRows]], wanted: Wanted) -> Embedded:
+    async def embed_pictures(self, request: Request, files: list[bytes], tokens: int | None) -> Embedded:
+        """Vectors of pictures, as ``Embedder.encode_image`` gives them before normalisation.
+
+        Raises:
+            RequestError: a picture cannot be read or is too large (400), too busy (429), out of time (503).
+            ClientLeftError: nobody waits for the answer any more.
+        """
+        return await self._for_client(request, self._see(files, tokens))
+
+    async def _see(self, files: list[bytes], tokens: int | None) -> Embedded:
+        with self._entered():
+            started = time.perf_counter()
+            work = partial(self.model.see, files, tokens, most_pixels=self.settings.max_image_pixels)
+            vectors, computed = await asyncio.get_running_loop().run_in_executor(self._pictures, work)
+        return Embedded(
+            vectors=vectors,
+            tokens=computed,
+            compressed_tokens=computed,
+            ratio=1.0,
+            adapted=False,
+            times=Times(compute=time.perf_counter() - started),
+        )
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        """One of the requests that are inside at one time."""
         if self._inside >= self.settings.max_requests:
             self.metrics.refused.inc()
             wait = max(self.scheduler.backlog_seconds(), self.settings.max_wait_s)
             raise overloaded(wait, self.settings.max_wait_s)
         self._inside += 1
         try:
+            yield
+        finally:
+            self._inside -= 1
+
+    async def _embed(self, make_rows: Callable[[], Awaitable[TextRows]], wanted: Wanted) -> Embedded:
+        with self._entered():
             started = time.perf_counter()
             texts = await make_rows()
             times = Times(tokenize=time.perf_counter() - started)
             self.metrics.tokenize_seconds.observe(times.tokenize)
             job = await self._computed(texts, wanted)
-        finally:
-            self._inside -= 1
         times.queue, times.compute = (job.started or job.arrived) - job.arrived, job.compute_s
         return Embedded(
             vectors=texts.combine(job.vectors),

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from jaspertc.engine.precision import FloatArray, similarity
 from jaspertc.samples import load_samples
 from jaspertc.server.flow import Embedded, Flow, Wanted
+from jaspertc.server.pictures import read_images
 from jaspertc.server.problems import RequestError
 from jaspertc.server.schema import (
     EmbeddingRequest,
@@ -31,7 +32,12 @@ from jaspertc.server.schema import (
 from jaspertc.server.schema import Model as ModelSchema
 
 Handler = Callable[[Request], Awaitable[Response]]
-STATIC = {"style.css": "text/css", "app.js": "text/javascript", "docs.js": "text/javascript"}
+STATIC = {
+    "style.css": "text/css",
+    "app.js": "text/javascript",
+    "pictures.js": "text/javascript",
+    "docs.js": "text/javascript",
+}
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -85,7 +91,7 @@ def make_router(flow: Flow) -> APIRouter:
         body = await flow.parsed(request, lambda raw: parse(EmbeddingRequest, raw))
         wanted = flow.wanted(body, body.model)
         _check_dimensions(body.dimensions)
-        found = await embedded(request, body.input, wanted)
+        found = await embedded(request, body.input, wanted, body.image_tokens)
         vectors = model.finish(found.vectors, body.dimensions)
 
         def answer() -> Response:
@@ -101,7 +107,12 @@ def make_router(flow: Flow) -> APIRouter:
 
         return answer() if vectors.size < 32768 else await flow.off_loop(answer)
 
-    async def embedded(request: Request, value: Any, wanted: Wanted) -> Embedded:
+    async def embedded(
+        request: Request, value: Any, wanted: Wanted, image_tokens: int | None = None
+    ) -> Embedded:
+        images = read_images(value, most=settings.max_images)
+        if images is not None:
+            return await flow.embed_pictures(request, images, image_tokens)
         ids = read_ids(value, most=settings.max_inputs)
         if ids is None:
             return await flow.embed_texts(request, read_texts(value, most=settings.max_inputs), wanted)
@@ -222,6 +233,7 @@ def make_router(flow: Flow) -> APIRouter:
                 "max_request_tokens": settings.max_request_tokens,
                 "max_request_bytes": settings.max_request_bytes,
                 "token_ids": settings.allow_token_ids,
+                "picture_tokens": model.picture_tokens,
                 "slo_ms": settings.slo_ms,
                 "slo_floor": settings.slo_floor if settings.slo_ms else None,
             }

@@ -13,6 +13,12 @@ TEXTS = {
         {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 2048},
     ]
 }
+IMAGE = {
+    "type": "object",
+    "properties": {"image": {"type": "string", "pattern": "^data:image/"}},
+    "required": ["image"],
+    "additionalProperties": False,
+}
 INPUT = {
     "anyOf": [
         *TEXTS["anyOf"],
@@ -24,6 +30,8 @@ INPUT = {
             "maxItems": 2048,
             "title": "several texts as token ids",
         },
+        {**IMAGE, "title": "a picture"},
+        {"type": "array", "items": IMAGE, "minItems": 1, "title": "several pictures"},
     ]
 }
 Texts = Annotated[Any, WithJsonSchema(TEXTS)]
@@ -58,13 +66,21 @@ class Dial(BaseModel):
 class EmbeddingRequest(Dial):
     """OpenAI's request, and the dial."""
 
-    input: Input = Field(description="One text or up to 2048; token ids if the server allows them.")
+    input: Input = Field(
+        description="One text or up to 2048; or pictures; or token ids if the server allows them."
+    )
     model: str = Field(description="The model's name, also as NAME:prompt, NAME@ratio or NAME:prompt@ratio.")
     dimensions: int | None = Field(
         default=None, ge=1, le=2**31, description="A width that the model was trained for."
     )
     encoding_format: Literal["float", "base64"] | None = Field(
         default=None, description="base64: little-endian float32. Default: float."
+    )
+    image_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31,
+        description="Tokens of a picture: 1, 4, 9, 16 ...; default: the model's.",
     )
     user: str | None = Field(default=None, description="Ignored.")
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaspertc.checkpoint.vision import has_vision
+from jaspertc.corpus.pictures import read_picture
 from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.pieces import TextRows
 from jaspertc.engine.precision import FloatArray, normalized
@@ -151,6 +153,43 @@ class ServedModel:
     def compute(self, rows: Sequence[IntArray], targets: IntArray) -> FloatArray:
         """Raw vectors of one batch, shape (N, E)."""
         return self.embedder.runtime.embed(pack(rows), targets)
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model knows pictures."""
+        return has_vision(self.embedder.checkpoint.folder)
+
+    @property
+    def picture_tokens(self) -> list[int]:
+        """Numbers of tokens that a picture may have, ascending; none where the model knows texts only."""
+        most = self.embedder.pictures.tower.encoder.grid if self.sees else 0
+        return [side**2 for side in range(1, most + 1)]
+
+    def see(self, files: Sequence[bytes], tokens: int | None, *, most_pixels: int) -> tuple[FloatArray, int]:
+        """Raw vectors of pictures, shape (N, E), and their tokens together.
+
+        Raises:
+            RequestError: the model knows no pictures, or one cannot be read or has too many pixels.
+        """
+        if not self.sees:
+            raise RequestError("this model knows texts only", param="input", code="no_pictures")
+        tower = self.embedder.pictures.tower
+        tokens = tower.config.tokens if tokens is None else tokens
+        try:
+            tower.side_of(tokens)
+        except JasperError as error:
+            raise RequestError(f"image_{error}", param="image_tokens") from error
+        images = []
+        for index, content in enumerate(files):
+            try:
+                images.append(
+                    read_picture(content, most_pixels=most_pixels, reduced_to=tower.encoder.image_size)
+                )
+            except JasperError as error:
+                raise RequestError(
+                    f"input {index}: {error}", param="input", code="image_not_readable"
+                ) from error
+        return self.embedder.pictures.embed_all(images, tokens), tokens * len(images)
 
     def finish(self, vectors: FloatArray, dims: int | None) -> FloatArray:
         """Raw vectors cut to ``dims`` and, if the model says so, at unit length."""

@@ -24,6 +24,8 @@ class ServerSettings:
         max_text_tokens: tokens per text; ``None`` takes the model's limit, else 32768.
         max_request_tokens: tokens per request, all texts together.
         max_request_bytes: size of a request's body.
+        max_images: pictures per request.
+        max_image_pixels: pixels of a picture, by what its file's head says.
         max_requests: requests inside the server at one time; more are refused with 429.
         max_wait_s: a request that would wait longer than this for others is refused with 429.
         request_timeout_s: an accepted request gets a 503 after this time.
@@ -48,6 +50,8 @@ class ServerSettings:
     max_text_tokens: int | None = None
     max_request_tokens: int = 300_000
     max_request_bytes: int = 8 * 1024 * 1024
+    max_images: int = 16
+    max_image_pixels: int = 25_000_000
     max_requests: int = 1024
     max_wait_s: float = 10.0
     request_timeout_s: float = 600.0

@@ -249,11 +249,14 @@ class VisionRun:
     ) -> None:
         """Start the projection as the ridge regression of what the captions' tokens are on features."""
         tokenizer, encoder = self.texts.checkpoint.tokenizer, self.frozen
-        means: dict[str, Tensor] = {}
+        texts = list(dict.fromkeys(caption for picture in pictures for caption in picture.captions))
+        special = len(tokenizer.encode_batch([""])[0]) - tower.config.after
         with torch.inference_mode():
-            for text in dict.fromkeys(caption for picture in pictures for caption in picture.captions):
-                ids = tokenizer.encode_batch([text])[0]
-                means[text] = encoder.compress(pack([ids]), np.array([len(ids)])).mean(0).cpu()
+            means = {}
+            for text, ids in zip(texts, tokenizer.encode_batch(texts)):
+                words = ids[special : len(ids) - tower.config.after]
+                words = words if len(words) else ids
+                means[text] = encoder.compress(pack([words]), np.array([len(words)])).mean(0).cpu()
             wanted = [torch.stack([means[text] for text in item.captions]).mean(0) for item in pictures]
             numbers = np.arange(len(pictures))
             pooled = kept.pooled(numbers, np.zeros_like(numbers), min(stage.tokens)).mean(1)
@@ -268,7 +271,8 @@ class VisionRun:
         with autocast(self.device, DTYPES[config.dtype], cache=True):
             pooled = inputs if inputs.ndim == 3 else tower.pool(tower.encoder(inputs), tokens)
             rows = tower(pooled)
-            return self.frozen.from_rows(rows, np.full(len(inputs), tower.rows_of(tokens), dtype=np.int64))
+            lengths = np.full(len(inputs), tower.rows_of(tokens), dtype=np.int64)
+            return self.frozen.from_rows(rows, lengths).float()
 
     def _gradients(
         self, tower: VisionTower, batch: PictureBatch, config: VisionStage, step: int

@@ -338,9 +338,12 @@ function start() {
     $("threshold").value = info.threshold;
     $("ratio").value = info.ratio;
     $("ratio").disabled = !info.can_compress;
+    $("pictures").hidden = !info.picture_tokens.length;
     fill();
     turn();
     changeText();
   });
 }
 start();
+
+export { $, cosine, embed, info, make, newest };
