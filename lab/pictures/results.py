@@ -174,7 +174,7 @@ def draw(
     vectors: dict[str, Floats],
     names: dict[str, Floats],
 ) -> None:
-    """Pictures that were asked with and their five nearest names, and names with their five nearest pictures."""
+    """Pictures with their five nearest names, and names with their five nearest pictures."""
     from matplotlib.figure import Figure
 
     test = np.flatnonzero(part == "test")

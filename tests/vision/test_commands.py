@@ -100,3 +100,29 @@ def run_command() -> Callable[..., str]:
         return " ".join((result.output + str(result.exception)).split())
 
     return run
+
+
+def test_an_index_of_pictures_is_searched_with_pictures_and_texts(
+    folder: Path, pictures: Path, tmp_path: Path
+) -> None:
+    runner, index = CliRunner(), str(tmp_path / "i.db")
+    made = runner.invoke(app, ["index", str(pictures), "--output", index, "--model", str(folder)])
+    assert made.exit_code == 0, made.output
+    assert "3 added" in made.output
+    assert made.output.count("left out:") == 2
+    again = runner.invoke(app, ["index", str(pictures), "--output", index, "--model", str(folder)])
+    assert "0 added, 0 updated, 3 unchanged" in again.output
+    (pictures / "a.png").write_bytes(encoded(drawn("rectangle", "black")))
+    (pictures / "e.gif").unlink()
+    third = runner.invoke(app, ["index", str(pictures), "--output", index, "--model", str(folder)])
+    assert "0 added, 1 updated, 1 unchanged, 1 removed" in third.output
+    found = runner.invoke(app, ["search", "--image", str(pictures / "a.png"), "--index", index, "--json"])
+    hits = [json.loads(line) for line in found.output.splitlines()]
+    assert hits[0]["id"] == "pictures/a.png"
+    assert hits[0]["score"] == pytest.approx(1, abs=1e-4)
+    by_text = runner.invoke(
+        app, ["search", "a black rectangle", "--index", index, "--mode", "vector", "--json"]
+    )
+    assert len(by_text.output.splitlines()) == 2
+    both = runner.invoke(app, ["search", "text", "--image", str(pictures / "a.png"), "--index", index])
+    assert "leave the query and --mode out" in str(both.exception)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jaspertc.cli.options import IdField, ModelOption, Runtime, TextField
+from jaspertc.cli.progress import say
 from jaspertc.cli.tables import shown
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 def index(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Files and folders of texts. What they have lost since last time is removed."),
+        typer.Argument(
+            help="Files and folders of texts or of pictures. What they have lost since last time is removed."
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option(help="The index; created if it is missing, else brought up to date.")
@@ -79,10 +82,21 @@ def index(
     if seconds is not None and refine is None:
         raise InputError(f"--seconds is {seconds:g}, it goes with --refine only; leave it out")
     if files:
-        from jaspertc.search.reading import read_documents
+        from itertools import chain
+
+        from jaspertc.corpus.pictures import is_picture_folder
+        from jaspertc.search.reading import read_documents, read_pictures
 
         # Before the model: it is slow.
-        documents = read_documents(files, folder=output.parent, text_field=text_field, id_field=id_field)
+        of_pictures = [path for path in files if is_picture_folder(path)]
+        texts = [path for path in files if path not in of_pictures]
+        documents = chain(
+            read_documents(texts, folder=output.parent, text_field=text_field, id_field=id_field),
+            *(
+                read_pictures(path, folder=output.parent, skip=lambda line: say(f"left out: {line}"))
+                for path in of_pictures
+            ),
+        )
         with _opened(output, model, runtime, ratio=ratio, storage=storage, passage_tokens=passages) as opened:
             _add(opened, files, documents)
             if refine is not None:

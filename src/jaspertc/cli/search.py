@@ -15,8 +15,9 @@ SHOWN_CHARACTERS = 120
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    index: Annotated[Path, typer.Option(help="The index, from `jaspertc index`.")],
+    query: Annotated[str, typer.Argument(help="What to look for; with --image, leave it out.")] = "",
+    index: Annotated[Path, typer.Option(help="The index, from `jaspertc index`.")] = ...,  # type: ignore[assignment]
+    image: Annotated[Path | None, typer.Option(help="Look for what is like this picture.")] = None,
     k: Annotated[int, typer.Option("--k", "-k", help="How many documents at most.")] = 5,
     where: Annotated[
         list[str] | None,
@@ -34,16 +35,24 @@ def search(
     runtime: Runtime = "auto",
 ) -> None:
     """Print the documents that answer a query best, best first."""
+    from jaspertc.errors import InputError
     from jaspertc.search.schema import describe
 
+    if image is not None and (query or mode == "text"):
+        raise InputError("--image looks by meaning alone; leave the query and --mode out")
     wanted = parse_where(where or [])
     name = describe(index).model if model is None else model
 
     from jaspertc.engine.embedder import Embedder
     from jaspertc.search.index import SearchIndex
 
-    with SearchIndex.open(index, Embedder.load(name, runtime=runtime)) as opened:
-        hits = opened.search(query, k=k, where=wanted, mode=mode)
+    embedder = Embedder.load(name, runtime=runtime)
+    with SearchIndex.open(index, embedder) as opened:
+        if image is None:
+            hits = opened.search(query, k=k, where=wanted, mode=mode)
+        else:
+            vector = embedder.encode_image(image, normalize=True)
+            hits = opened.search(str(image), k=k, where=wanted, mode="vector", vector=vector)
     if json:
         _print_json(hits)
     else:

@@ -48,6 +48,7 @@ class VisionStage(StageConfig):
     caption_prompt: str | None = None
     tokens: tuple[Count, ...] = (1, 4, 16)
     default_tokens: Count = 16
+    mlp_size: Count | None = None
     start: Literal["fit", "random"] = "fit"
     views: Count = 1
     crop: Annotated[float, Between(0.05, 1)] = 0.6

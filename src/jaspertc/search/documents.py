@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jaspertc.errors import InputError
 
@@ -18,12 +19,14 @@ class Document:
         text: what is embedded and shown; may be empty.
         metadata: what searches can be filtered by: strings, finite numbers, booleans and None.
         source: the file or folder it is from, if the index is to follow that.
+        picture: a file that is embedded instead of the text, which is then only shown.
     """
 
     id: str
     text: str
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     source: str | None = None
+    picture: Path | None = None
 
 
 def check_document(document: Document) -> None:

@@ -49,6 +49,21 @@ class Embedding:
             begin = end
         return contents
 
+    def pictures(self, files: Mapping[bytes, tuple[str, Path]]) -> dict[bytes, Content]:
+        """One passage each of pictures by hash, given what is shown of each and its file.
+
+        Raises:
+            CheckpointError: the model knows no pictures.
+            PictureError: one cannot be read.
+        """
+        if not files:
+            return {}
+        vectors = self._embedder.encode_image([path for _, path in files.values()], normalize=True)
+        return {
+            name: Content(passages=[Passage(0, len(text))], ratio=QUERY_RATIO, vectors=vector[None])
+            for (name, (text, _)), vector in zip(files.items(), np.asarray(vectors, np.float32))
+        }
+
     def passages(self, text: str) -> list[Passage]:
         """A text as the index cuts it."""
         if not self._info.passage_tokens:

@@ -231,8 +231,12 @@ class SearchIndex:
         rows = [_to_row(document) for document in batch]
         new_text = [row for row in rows if row.id not in stored or stored[row.id].text_hash != row.text_hash]
         # Before the transaction, which would keep other writers waiting for as long as the model runs.
-        texts = {row.text_hash: row.text for row in new_text}
+        pictures = {row.id: document.picture for row, document in zip(rows, batch) if document.picture}
+        texts = {row.text_hash: row.text for row in new_text if row.id not in pictures}
         contents = self.embedding.contents(connection, texts, self.ratio)
+        contents |= self.embedding.pictures(
+            {row.text_hash: (row.text, pictures[row.id]) for row in new_text if row.id in pictures}
+        )
         changed = {row.id: replace(row, content=contents[row.text_hash]) for row in new_text}
         rows = [changed.get(row.id, row) for row in rows]
         same = {
@@ -309,11 +313,18 @@ def _checked(documents: Iterable[Document]) -> Iterator[Document]:
         yield document
 
 
+def _content_hash(document: Document) -> bytes:
+    """Of what is embedded: the text, or a picture's file."""
+    if document.picture is None:
+        return hashlib.blake2b(document.text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(document.picture.read_bytes(), digest_size=16, person=b"picture").digest()
+
+
 def _to_row(document: Document) -> Row:
     return Row(
         id=document.id,
         text=document.text,
-        text_hash=hashlib.blake2b(document.text.encode(), digest_size=16).digest(),
+        text_hash=_content_hash(document),
         metadata=json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True),
         labels={key: to_label(value) for key, value in document.metadata.items()},
         source=document.source,

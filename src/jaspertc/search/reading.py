@@ -2,12 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaspertc.corpus.pictures import picture_files, read_picture
 from jaspertc.corpus.read import DEFAULT_ID_FIELD, FOLDER, STDIN, kind_of, read_rows
 from jaspertc.corpus.read import Row as FileRow
+from jaspertc.errors import PictureError
 from jaspertc.files.hashes import number_of
 from jaspertc.search.documents import Document
 
@@ -35,6 +37,24 @@ def read_documents(
     """
     rows = [(Path(path), kind_of(path), read_rows(path, text_field, id_field)) for path in paths]
     return _documents(rows, folder, {text_field, id_field or DEFAULT_ID_FIELD})
+
+
+def read_pictures(pictures: Path, *, folder: Path, skip: Callable[[str], None]) -> Iterator[Document]:
+    """The pictures in a folder as documents; the id, and what is shown, is the path from the index.
+
+    Args:
+        folder: where the index is.
+        skip: told of each picture that cannot be read, and why; it is left out.
+    """
+    source = source_name(pictures, folder)
+    for path in picture_files(pictures):
+        name = f"{source}/{path.relative_to(pictures).as_posix()}"
+        try:
+            read_picture(path)
+        except PictureError as error:
+            skip(str(error))
+            continue
+        yield Document(name, name, source=source, picture=path)
 
 
 def _documents(
