@@ -185,6 +185,21 @@ def test_format_1_is_migrated_with_nothing_lost(old):
         assert len(again) == 7
 
 
+def test_format_1_with_a_fingerprint_by_another_rule(old):
+    """It is this model's if the model gives the stored vectors."""
+    other = old_model(old)
+    other.fingerprint = "by another rule"
+    with pytest.raises(IndexFileError, match="vectors of different models"):
+        SearchIndex.open(old, other)
+    stored = {text: np.frombuffer(vector, dtype=np.float32) for _, text, _, vector in old_rows(old)}
+    other.vector = stored.__getitem__
+    with SearchIndex.open(old, other) as index:
+        assert index.info.fingerprint == "by another rule"
+    other.vector = FakeEmbedder(dims=other.dims).vector
+    with SearchIndex.open(old, other) as index:
+        assert len(index) == 7
+
+
 def test_lines_of_a_format_1_file_get_their_new_ids_without_the_model(old):
     embedder = old_model(old)
     with SearchIndex.open(old, embedder) as index:

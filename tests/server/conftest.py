@@ -36,13 +36,13 @@ class Running:
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Callable[..., Running]]:
-    """Start a server: an embedder, and settings by keyword."""
+    """Start a server: an embedder, an index if it shall have one, and settings by keyword."""
     stops: list[Callable[[], None]] = []
 
-    def begin(embedder: Embedder, **settings: Any) -> Running:
+    def begin(embedder: Embedder, *, index: Any = None, **settings: Any) -> Running:
         settings.setdefault("name", "small")
         chosen = ServerSettings(port=0, **settings)
-        app = create_app(embedder, chosen)
+        app = create_app(embedder, chosen, index=index)
         server = make_server(app, chosen)
         bound = socket.create_server(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)

@@ -98,8 +98,7 @@ def _print_table(hits: "list[Hit]") -> None:
 
     rows = []
     for hit in hits:
-        passage = hit.passage
-        excerpt = " ".join(hit.text[passage.start : passage.stop].split())
+        excerpt = " ".join(hit.passage_text.split())
         if len(excerpt) > SHOWN_CHARACTERS:
             excerpt = excerpt[:SHOWN_CHARACTERS] + "…"
         cells = [f"{hit.score:.4f}", hit.id, _place(hit), excerpt]

@@ -17,6 +17,9 @@ def serve(
     name: Annotated[
         str | None, typer.Option(help="The model's name in requests; default: the folder's or hub's.")
     ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="An index from `jaspertc index`, for /v1/search and the page.")
+    ] = None,
     api_keys: Annotated[
         Path | None,
         typer.Option(
@@ -105,4 +108,9 @@ def serve(
     logging.getLogger("jaspertc.server").setLevel(logging.INFO)
     logging.getLogger("jaspertc.server.requests").setLevel(logging.WARNING if quiet else logging.INFO)
     embedder = Embedder.load(model, device=device, dtype=dtype, runtime=runtime)
-    run(create_app(embedder, settings), settings)
+    opened = None
+    if index is not None:
+        from jaspertc.search.index import SearchIndex
+
+        opened = SearchIndex.open(index, embedder)
+    run(create_app(embedder, settings, index=opened), settings)

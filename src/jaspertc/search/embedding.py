@@ -5,6 +5,7 @@ Shape legend: N passages, E width.
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from jaspertc.search.schema import IndexInfo
 if TYPE_CHECKING:  # so that opening an index is quick where PyTorch is not needed yet
     from jaspertc.engine.embedder import Embedder
 
+SAME_COSINE = 0.98  # of one text by one model, computed in whatever precision
 QUERY_RATIO = 1.0  # queries are short: to compress them saves nothing
 
 
@@ -113,6 +115,28 @@ def check_ratio(embedder: "Embedder", ratio: float) -> None:
         raise RatioError(f"ratio is {ratio!r}, it must be a number in (0, 1]; 1 keeps every token")
     if ratio < 1 and not embedder.checkpoint.encoder.compressor.can_compress:
         raise RatioError(f"ratio is {ratio}, but this model has no compressor; leave it out, or graft one on")
+
+
+def recognised(connection: sqlite3.Connection, info: IndexInfo, embedder: "Embedder") -> IndexInfo:
+    """What an index says about itself, with today's fingerprint where one of format 1 is of this model.
+
+    Then the fingerprint was made by another rule; what tells is whether the model gives the stored vectors of
+    a few short texts.
+    """
+    if info.format > 1 or info.fingerprint == embedder.fingerprint or info.dims != embedder.dims:
+        return info
+    rows = connection.execute(
+        "SELECT text, vector FROM documents JOIN vectors ON number = document "
+        "ORDER BY text = '', length(text), number LIMIT 3"
+    ).fetchall()
+    if not rows:
+        return info
+    stored = np.stack([np.frombuffer(vector, dtype=np.float32) for _, vector in rows])
+    given = embedder.encode_document(
+        [text for text, _ in rows], ratio=info.ratio, threshold=info.threshold, normalize=True
+    )
+    same = np.einsum("ne,ne->n", stored, np.asarray(given, dtype=np.float32)).min() >= SAME_COSINE
+    return replace(info, fingerprint=embedder.fingerprint) if same else info
 
 
 def check_same(path: Path, info: IndexInfo, embedder: "Embedder") -> None:

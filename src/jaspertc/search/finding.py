@@ -41,6 +41,11 @@ class Hit:
     passage: Passage
     number: int = field(compare=False, repr=False, default=0)
 
+    @property
+    def passage_text(self) -> str:
+        """The passage without the headings above it."""
+        return self.text[self.passage.start : self.passage.stop]
+
 
 @dataclass(frozen=True)
 class Query:

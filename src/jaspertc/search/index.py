@@ -16,7 +16,7 @@ from jaspertc.search import schema
 from jaspertc.search.blocks import FloatArray, check_storage
 from jaspertc.search.connections import Connections
 from jaspertc.search.documents import Document, Scalar, check_document, check_unicode
-from jaspertc.search.embedding import Embedding, check_options, check_ratio, check_same
+from jaspertc.search.embedding import Embedding, check_options, check_ratio, check_same, recognised
 from jaspertc.search.finding import Hit, Query, find
 from jaspertc.search.rows import Row, remove_rows, stored_rows, to_label, write_rows
 from jaspertc.search.schema import IndexInfo, sqlite_errors
@@ -144,9 +144,10 @@ class SearchIndex:
         try:
             with sqlite_errors(path, "open"), connections.borrowed() as connection:
                 info = schema.read_info(connection, path)
+                info = recognised(connection, info, embedder)
                 check_same(path, info, embedder)
                 if info.format < schema.FORMAT:
-                    schema.migrate(connection, path)
+                    schema.migrate(connection, path, info.fingerprint)
                     info = schema.read_info(connection, path)
         except BaseException:
             connections.close()

@@ -15,7 +15,7 @@ from jaspertc.search.blocks import CODE_SLOTS, FloatArray, Layout, read_vectors,
 from jaspertc.search.terms import is_prefix, terms
 from jaspertc.text.packing import IntArray
 
-RESCORED = 32  # passages whose vectors are compared for each one wanted, where codes are scanned first
+RESCORED = 4  # passages whose vectors are compared for each one wanted, where codes are scanned first
 LEAST_RESCORED = 512
 GRAIN = 2.0**20  # cosines that differ by less are equal, so that equal vectors keep their order
 # A term that more passages have than this share says little and costs most.
@@ -60,7 +60,7 @@ def by_vector(
     """The ``count`` passages of the highest cosine to a query, equal ones by number.
 
     Every vector (that is allowed) is compared, a few thousand in memory at a time. Where there are codes,
-    these are compared, and then the vectors of the best ``max(512, 32 * count)``.
+    these are compared, and then the vectors of the best ``max(512, 4 * count)``.
 
     Args:
         query: shape (E,), of any length.

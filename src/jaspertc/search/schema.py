@@ -211,10 +211,13 @@ def write_ahead(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
+def migrate(connection: sqlite3.Connection, path: Path, fingerprint: str | None = None) -> None:
     """Bring a file of format 1 to this format, or leave it as it is if anything fails.
 
     Documents, metadata and vectors stay; full-text terms are added.
+
+    Args:
+        fingerprint: the model's by today's rule, if that is known.
     """
     write_ahead(connection)
     with transaction(connection):
@@ -234,7 +237,8 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         _move_vectors(connection, info)
         connection.execute("DROP TABLE old_vectors")
         connection.execute("DROP TABLE old_documents")
-        new = {"format": FORMAT, "storage": info.storage, "passage_tokens": info.passage_tokens}
+        new: dict[str, str | int] = {"format": FORMAT, "fingerprint": fingerprint or info.fingerprint}
+        new |= {"storage": info.storage, "passage_tokens": info.passage_tokens}
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", new.items())
 
 

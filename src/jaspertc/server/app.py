@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from jaspertc.engine.embedder import Embedder
 from jaspertc.errors import JasperError
+from jaspertc.search.index import SearchIndex
 from jaspertc.server.flow import ClientLeftError, Flow
 from jaspertc.server.limits import BodyLimits, Record
 from jaspertc.server.metrics import Metrics
@@ -22,7 +23,7 @@ from jaspertc.server.problems import RequestError
 from jaspertc.server.promise import Promise
 from jaspertc.server.routes import make_router
 from jaspertc.server.scheduler import Scheduler
-from jaspertc.server.schema import EmbeddingRequest, SimilarityRequest, TokenizeRequest
+from jaspertc.server.schema import EmbeddingRequest, SearchRequest, SimilarityRequest, TokenizeRequest
 from jaspertc.server.security import Gate, check_listening
 from jaspertc.server.served import ServedModel
 from jaspertc.server.settings import ServerSettings
@@ -30,12 +31,15 @@ from jaspertc.server.settings import ServerSettings
 EXPOSED = {"x-compression-ratio", "x-compressed-tokens", "server-timing", "retry-after"}
 
 
-def create_app(embedder: Embedder, settings: ServerSettings | None = None) -> FastAPI:
+def create_app(
+    embedder: Embedder, settings: ServerSettings | None = None, *, index: SearchIndex | None = None
+) -> FastAPI:
     """A web application around one model.
 
     Args:
         embedder: the model; nobody else may compute with it while the application runs.
         settings: limits and promises; default: the settings' own defaults.
+        index: what /v1/search searches, built with this model; it is closed at the end.
 
     Raises:
         ConfigError: the settings contradict each other, or would listen beyond this machine without a key.
@@ -66,6 +70,8 @@ def create_app(embedder: Embedder, settings: ServerSettings | None = None) -> Fa
         yield
         await asyncio.to_thread(scheduler.close)
         flow.close()
+        if index is not None:
+            index.close()
 
     app = FastAPI(
         title="jaspertc",
@@ -77,7 +83,7 @@ def create_app(embedder: Embedder, settings: ServerSettings | None = None) -> Fa
         middleware=_middleware(settings, metrics),
         exception_handlers=_handlers(),
     )
-    app.include_router(make_router(flow))
+    app.include_router(make_router(flow, index))
     app.openapi = _document(app)  # type: ignore[method-assign]
     app.state.scheduler, app.state.metrics = scheduler, metrics
     return app
@@ -137,7 +143,7 @@ def _document(app: FastAPI) -> Callable[[], dict[str, Any]]:
         if app.openapi_schema is None:
             made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
             schemas = made.setdefault("components", {}).setdefault("schemas", {})
-            for body in (EmbeddingRequest, SimilarityRequest, TokenizeRequest):
+            for body in (EmbeddingRequest, SearchRequest, SimilarityRequest, TokenizeRequest):
                 schemas[body.__name__] = body.model_json_schema(ref_template="#/components/schemas/{model}")
             app.openapi_schema = made
         return app.openapi_schema

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from jaspertc.engine.precision import FloatArray, similarity
 from jaspertc.samples import load_samples
+from jaspertc.search.index import SearchIndex
 from jaspertc.server.flow import Embedded, Flow, Wanted
 from jaspertc.server.pictures import read_images
 from jaspertc.server.problems import RequestError
@@ -21,6 +22,8 @@ from jaspertc.server.schema import (
     EmbeddingResponse,
     ModelList,
     Refusal,
+    SearchRequest,
+    SearchResponse,
     SimilarityRequest,
     SimilarityResponse,
     TokenizeRequest,
@@ -30,6 +33,7 @@ from jaspertc.server.schema import (
     read_texts,
 )
 from jaspertc.server.schema import Model as ModelSchema
+from jaspertc.server.search import search
 
 Handler = Callable[[Request], Awaitable[Response]]
 STATIC = {
@@ -71,8 +75,8 @@ def json_response(content: Any, headers: dict[str, str] | None = None) -> Respon
     )
 
 
-def make_router(flow: Flow) -> APIRouter:
-    """All routes of one server."""
+def make_router(flow: Flow, index: SearchIndex | None) -> APIRouter:
+    """All routes of one server, with ``index`` for /v1/search."""
     router = APIRouter()
     model, settings = flow.model, flow.settings
 
@@ -194,6 +198,12 @@ def make_router(flow: Flow) -> APIRouter:
 
         return await flow.off_loop(answer)
 
+    @post("/v1/search", SearchRequest, SearchResponse)
+    async def searched(request: Request) -> Response:
+        """The documents of the server's index that answer a query best."""
+        body = await flow.parsed(request, lambda raw: parse(SearchRequest, raw))
+        return json_response(await search(request, flow, index, body))
+
     @router.get("/health", responses={503: REFUSALS[503]})
     async def health() -> Response:
         """Whether the server works."""
@@ -234,6 +244,7 @@ def make_router(flow: Flow) -> APIRouter:
                 "max_request_bytes": settings.max_request_bytes,
                 "token_ids": settings.allow_token_ids,
                 "picture_tokens": model.picture_tokens,
+                "index": None if index is None else {"name": index.path.name, "documents": len(index)},
                 "slo_ms": settings.slo_ms,
                 "slo_floor": settings.slo_floor if settings.slo_ms else None,
             }

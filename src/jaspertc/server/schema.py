@@ -100,6 +100,22 @@ class SimilarityRequest(Dial):
     model: str | None = None
 
 
+class SearchRequest(BaseModel):
+    """What to look for in the server's index."""
+
+    model_config = STRICT
+
+    query: str = Field(min_length=1, description="A text that is not blank.")
+    k: int = Field(default=10, ge=1, le=1000, description="How many documents at most.")
+    mode: Literal["vector", "text", "hybrid"] = Field(
+        default="hybrid", description="By meaning, by words, or by both."
+    )
+    where: dict[str, str | int | float | bool | None] | None = Field(
+        default=None, description="Only documents whose metadata has these keys with equal values."
+    )
+    model: str | None = None
+
+
 class Usage(BaseModel):
     """Tokens before compression."""
 
@@ -148,6 +164,26 @@ class TokenizeResponse(BaseModel):
     model: str
     ratio: float
     data: list[Tokens]
+
+
+class SearchHit(BaseModel):
+    """A document, and the part of it that answers best."""
+
+    id: str
+    score: float = Field(description="Cosine, share of the terms, or cosine with a bonus for shared terms.")
+    text: str
+    metadata: dict[str, Any]
+    start: int = Field(description="First character of the passage in the text.")
+    stop: int
+    heading: str
+
+
+class SearchResponse(BaseModel):
+    """The documents that answer best, best first."""
+
+    object: Literal["list"]
+    data: list[SearchHit]
+    model: str
 
 
 class SimilarityResponse(BaseModel):

@@ -225,7 +225,7 @@ async function drawHeat(signal) {
 const indexes = new Map();
 const sizes = { short: (length) => length < 400, medium: (length) => length >= 400 && length < 2000, all: () => true };
 const note = (message) =>
-  ($("search-note").textContent = message || "The passages are embedded at the dial's ratio when you search.");
+  ($("search-note").textContent = message || ($("corpus").value === INDEX ? "By meaning and by words." : "The passages are embedded at the dial's ratio when you search."));
 const promptNamed = (...names) => {
   const name = names.find((candidate) => candidate in info.prompts);
   return name ? { prompt_name: name } : { prompt: "" };
@@ -253,10 +253,29 @@ async function passages(signal) {
   return { chosen, vectors, ms, compressed, fresh: true };
 }
 
+// The user's own index, if the server has one: it ranks there, and a hit shows its passage.
+const INDEX = "index";
+async function searchIndex(query, signal) {
+  const begin = performance.now();
+  const { data } = await call("v1/search", { query, k: 5 }, signal);
+  $("hits").replaceChildren(
+    ...data.map(({ id, score, text, start, stop, heading }) => {
+      const letters = [...text]; // Python counts characters, JavaScript UTF-16 units
+      const place = stop - start < letters.length ? ` · ${Math.floor((100 * start) / letters.length)} %${heading ? ` · ${heading}` : ""}` : "";
+      const item = make("li", {}, make("header", {}, make("b", { textContent: score.toFixed(4) }), make("span", { textContent: `${id}${place}` })));
+      const part = letters.slice(start, stop).join("");
+      item.append(part.length > 220 ? `${part.slice(0, 220)}…` : part);
+      return item;
+    }),
+  );
+  note(`${info.index.documents} documents of ${info.index.name}, searched in ${(performance.now() - begin).toFixed(0)} ms.`);
+}
+
 const search = () =>
   newest("search", 0, async (signal) => {
     const query = $("query").value.trim();
     if (!query) return;
+    if ($("corpus").value === INDEX) return searchIndex(query, signal);
     const { compression_ratio: ratio } = dial();
     const { chosen, vectors, ms, compressed } = await passages(signal);
     const [asked] = (await embed([query], { ...promptNamed("query"), ...dial() }, signal)).vectors;
@@ -335,6 +354,11 @@ function start() {
       make("option", { value: "", textContent: "none" }),
       ...Object.keys(info.prompts).map((name) => make("option", { value: name, textContent: name, selected: name === info.default_prompt })),
     );
+    if (info.index && !$("corpus").querySelector(`[value=${INDEX}]`)) {
+      $("corpus").prepend(make("option", { value: INDEX, textContent: `your index, ${info.index.documents} documents` }));
+      $("corpus").value = INDEX;
+      $("h-search").textContent = "Search your documents";
+    }
     $("threshold").value = info.threshold;
     $("ratio").value = info.ratio;
     $("ratio").disabled = !info.can_compress;

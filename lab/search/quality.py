@@ -1,0 +1,117 @@
+"""nDCG@10 of an index by ratio, mode, storage, past queries and passages, on retrieval sets.
+
+    python -m lab.search.quality DATA/xquad_en ... --output docs/reports/search/quality.json
+    python -m lab.search.quality DATA/long_techdocs_en ... --long --output docs/reports/search/long.json
+
+Sets are folders of ``corpus``, ``queries`` and ``qrels``. Queries are embedded at ratio 1.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaspertc.search import upkeep
+from jaspertc.search.blocks import STORAGES
+from jaspertc.search.finding import MODES
+from lab.search.indexes import CachedModel, build, found, recall, score
+from lab.search.sets import FloatArray, RetrievalSet, load_set, ndcg, vectors
+
+RATIOS = (0.1, 0.33, 0.5, 1.0)
+PASSAGE_TOKENS = (0, 256, 128)
+RATIO = 0.33
+
+
+def by_ratio(task: RetrievalSet, queries: FloatArray, embedder: Any, path: Path) -> dict[str, Any]:
+    """Each mode at each ratio."""
+    table: dict[str, Any] = {}
+    for ratio in RATIOS:
+        with build(task, path, embedder, ratio=ratio) as index:
+            table[f"{ratio:g}"] = {mode: score(index, task, queries, mode=mode) for mode in MODES}
+    return table
+
+
+def by_storage(task: RetrievalSet, queries: FloatArray, embedder: Any, path: Path) -> dict[str, Any]:
+    """Each storage: size, nDCG@10, and the share of the exact search's ten best that it finds."""
+    table: dict[str, Any] = {}
+    exact: list[list[str]] = []
+    for storage in STORAGES:
+        with build(task, path, embedder, ratio=RATIO, storage=storage) as index:
+            lists = found(index, task, queries, mode="vector")
+            exact = exact or lists
+            table[storage] = {
+                "vector": round(100 * float(ndcg(lists, task).mean()), 2),
+                "hybrid": score(index, task, queries, mode="hybrid"),
+                "recall": recall(lists, exact),
+            }
+        table[storage]["mib"] = round(upkeep.compact(path)[1] / 2**20, 2)
+    return table
+
+
+def by_past_queries(task: RetrievalSet, queries: FloatArray, embedder: Any, path: Path) -> dict[str, Any]:
+    """The second half of the queries, with what 0, 50, 100 ... queries of the first half have taught."""
+    half = len(queries) // 2
+    asked = replace(task, query_ids=task.query_ids[half:], queries=task.queries[half:])
+    table: dict[str, Any] = {}
+    for learned in (0, 50, 100, half):
+        with build(task, path, embedder, ratio=RATIO) as index:
+            for text, vector in zip(task.queries[:learned], queries[:learned]):
+                index.search(text, k=1, mode="vector", vector=vector)
+        with upkeep.opened(path, "read") as (connection, _):  # only what was learned until now counts
+            refuse = "BEGIN SELECT raise(ABORT, ''); END"
+            connection.execute(f"CREATE TRIGGER kept BEFORE UPDATE ON documents {refuse}")
+        with type(index).open(path, embedder) as index:
+            table[f"{learned}"] = {
+                mode: score(index, asked, queries[half:], mode=mode) for mode in ("vector", "hybrid")
+            }
+    return table
+
+
+def by_passages(task: RetrievalSet, queries: FloatArray, embedder: Any, path: Path) -> dict[str, Any]:
+    """Whole documents (0) and passages of so many tokens."""
+    table: dict[str, Any] = {}
+    for tokens in PASSAGE_TOKENS:
+        with build(task, path, embedder, ratio=RATIO, passage_tokens=tokens) as index:
+            table[f"{tokens}"] = {mode: score(index, task, queries, mode=mode) for mode in MODES}
+            table[f"{tokens}"]["passages"] = sum(upkeep.contents(path).ratios.values())
+            print(task.name, tokens, table[f"{tokens}"], flush=True)
+    return table
+
+
+SHORT: dict[str, Callable[..., dict[str, Any]]] = {
+    "ratios": by_ratio,
+    "storage": by_storage,
+    "past queries": by_past_queries,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", nargs="+", type=Path)
+    parser.add_argument(
+        "--long", action="store_true", help="passages instead of ratios, storage and past queries"
+    )
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--cache", type=Path, default=Path("runs/search"))
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    embedder = CachedModel(options.model, options.cache)
+    results = json.loads(options.output.read_text()) if options.output.exists() else {}
+    for folder in options.sets:
+        task = load_set(folder)
+        queries = vectors(options.model, task.queries, "query", 1.0, options.cache)
+        measures = {"passages": by_passages} if options.long else SHORT
+        result: dict[str, Any] = {"documents": len(task.documents), "queries": len(task.queries)}
+        for name, measure in measures.items():
+            result[name] = measure(task, queries, embedder, options.cache / f"{task.name}.db")
+            results[task.name] = result
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps(results, indent=1) + "\n")
+            print(task.name, name, json.dumps(result[name]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

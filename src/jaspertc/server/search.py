@@ -1,0 +1,55 @@
+"""POST /v1/search: the documents of the server's index that answer a query."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+
+from jaspertc.engine.precision import FloatArray, normalized
+from jaspertc.search.embedding import QUERY_RATIO
+from jaspertc.search.finding import Hit
+from jaspertc.search.index import SearchIndex
+from jaspertc.server.flow import Flow, Wanted
+from jaspertc.server.problems import RequestError
+from jaspertc.server.schema import Dial, SearchRequest
+
+
+async def search(
+    request: Request, flow: Flow, index: SearchIndex | None, body: SearchRequest
+) -> dict[str, Any]:
+    """The answer to a request, as JSON.
+
+    Raises:
+        RequestError: the server has no index (404), or what is wrong with the request.
+    """
+    if index is None:
+        raise RequestError(
+            "this server has no index; start it with jaspertc serve MODEL --index FILE", status=404
+        )
+    flow.wanted(Dial(), body.model)
+    vector = None if body.mode == "text" else await _vector(request, flow, index, body.query)
+    hits = await asyncio.to_thread(
+        index.search, body.query, k=body.k, where=body.where, mode=body.mode, vector=vector
+    )
+    return {"object": "list", "data": [_shown(hit) for hit in hits], "model": flow.model.name}
+
+
+async def _vector(request: Request, flow: Flow, index: SearchIndex, query: str) -> FloatArray:
+    """A query's unit vector, computed in the queue like all others."""
+    embedder = flow.model.embedder
+    wanted = Wanted(
+        prefix=embedder.prompts.get("query", ""),
+        has_prompt="query" in embedder.prompts,
+        ratio=QUERY_RATIO,
+        threshold=index.info.threshold,
+        max_compressed=None,
+    )
+    embedded = await flow.embed_texts(request, [query], wanted)
+    vector: FloatArray = normalized(embedded.vectors[0])
+    return vector
+
+
+def _shown(hit: Hit) -> dict[str, Any]:
+    passage = asdict(hit.passage)
+    return {"id": hit.id, "score": hit.score, "text": hit.text, "metadata": hit.metadata, **passage}

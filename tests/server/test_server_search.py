@@ -1,0 +1,70 @@
+"""/v1/search over an index of the same model."""
+
+from typing import Any
+
+import pytest
+
+from jaspertc import Embedder, SearchIndex
+from jaspertc.search.documents import Document
+
+TEXTS = {
+    "ferry": "The ferry leaves the harbour at noon, weather permitting.",
+    "bread": "新鲜的面包闻起来很香,价格也不贵。",
+    "silt": "Rivers carry silt to the delta and build new land.",
+}
+
+
+@pytest.fixture(scope="module")
+def server(start: Any, model: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("index") / "texts.db"
+    index = SearchIndex.create_or_open(path, model)
+    index.add(
+        Document(name, text, {"lang": "zh" if name == "bread" else "en"}) for name, text in TEXTS.items()
+    )
+    return start(model, index=index)
+
+
+def search(server: Any, **body: Any) -> Any:
+    return server.http.post("/v1/search", json=body)
+
+
+@pytest.mark.parametrize("mode", ["vector", "text", "hybrid"])
+def test_the_same_as_the_index(server: Any, model: Embedder, mode: str) -> None:
+    answer = search(server, query="the ferry at noon", mode=mode, k=2)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()["data"]
+    assert found[0]["text"] == TEXTS["ferry"]
+    assert (found[0]["id"], found[0]["metadata"]) == ("ferry", {"lang": "en"})
+    assert (found[0]["start"], found[0]["stop"]) == (0, len(TEXTS["ferry"]))
+
+
+def test_filter_and_information(server: Any) -> None:
+    found = search(server, query="the ferry at noon", where={"lang": "zh"}).json()["data"]
+    assert [hit["id"] for hit in found] == ["bread"]
+    assert server.http.get("/info").json()["index"] == {"name": "texts.db", "documents": 3}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "query"),
+        ({"query": ""}, "query"),
+        ({"query": "  "}, "query is '  ', it must be a string that is not blank"),
+        ({"query": "x", "k": 0}, "k"),
+        ({"query": "x", "mode": "fast"}, "mode"),
+        ({"query": "x", "where": {"a": [1]}}, "where"),
+        ({"query": "x", "other": 1}, "other"),
+    ],
+)
+def test_refusals(server: Any, body: Any, message: str) -> None:
+    answer = search(server, **body)
+    assert answer.status_code == 400, answer.text
+    assert message in answer.json()["error"]["message"]
+
+
+def test_without_an_index(start: Any, model: Embedder) -> None:
+    server = start(model)
+    answer = search(server, query="x")
+    assert answer.status_code == 404
+    assert "--index" in answer.json()["error"]["message"]
+    assert server.http.get("/info").json()["index"] is None
