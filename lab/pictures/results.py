@@ -40,19 +40,22 @@ def ranks(queries: Floats, candidates: Floats, right: NDArray[np.int64]) -> NDAr
     return found
 
 
-def pooled_features(model: Embedder, paths: list[Path]) -> dict[int, Floats]:
-    """The encoder's features of pictures at each number of tokens, shape (N, tokens, F)."""
+def pooled_features(model: Embedder, paths: list[Path], kept: Path) -> dict[int, Floats]:
+    """The encoder's features of pictures at each number of tokens, shape (N, tokens, F), kept in a file."""
     import torch
 
     tower, features = model.pictures.tower, model.pictures._features
-    parts: dict[int, list[Floats]] = {tokens: [] for tokens in TOKENS}
-    for begin in range(0, len(paths), AT_ONCE):
-        images = [read_picture(path) for path in paths[begin : begin + AT_ONCE]]
-        with torch.inference_mode():
-            grid = features(to_pixels(images, tower.encoder))
-            for tokens in TOKENS:
-                parts[tokens].append(tower.pool(grid, tokens).numpy().astype(np.float16))
-    return {tokens: np.concatenate(found) for tokens, found in parts.items()}
+    if not kept.exists():
+        rows: list[Floats] = []
+        for begin in range(0, len(paths), AT_ONCE):
+            images = [read_picture(path) for path in paths[begin : begin + AT_ONCE]]
+            with torch.inference_mode():
+                grid = features(to_pixels(images, tower.encoder))
+                pooled = torch.cat([tower.pool(grid, tokens) for tokens in TOKENS], dim=1)
+            rows.append(pooled.numpy().astype(np.float16))
+        np.save(kept, np.concatenate(rows))
+    parts = np.split(np.load(kept), np.cumsum(TOKENS)[:-1], axis=1)
+    return dict(zip(TOKENS, parts))
 
 
 def vectors_of(model: Embedder, pooled: Floats, tokens: int) -> Floats:
@@ -107,7 +110,8 @@ def main() -> None:
     targets = unit(model.encode(captions).reshape(len(emoji), -1, model.dims).mean(1))
     part = np.array([parts[row["code"]] for row in emoji])
     features = {
-        name: pooled_features(model, [data / row["path"] for row in found]) for name, found in sets.items()
+        name: pooled_features(model, [data / row["path"] for row in found], output / f"features-{name}.npy")
+        for name, found in sets.items()
     }
     train = np.flatnonzero(part == "train")
     seen_sets = ("fluent", "google")

