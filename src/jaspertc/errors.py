@@ -20,6 +20,10 @@ class RatioError(InputError):
     """A compression ratio, threshold or maximum compressed length is out of range."""
 
 
+class VectorError(JasperError):
+    """A vector is not finite: the model's weights, or what they compute for a text, overflow."""
+
+
 class ConfigError(JasperError, ValueError):
     """A configuration value is unknown, missing or out of range."""
 

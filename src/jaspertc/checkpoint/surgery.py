@@ -45,7 +45,7 @@ def graft(
     *,
     layers: int | Sequence[int] | None = None,
     keep_tokens: IntArray | None = None,
-    compressor: str = "residual-swiglu",
+    compressor: str = "disjoint",
     keys: Mapping[str, Any] | None = None,
     dims: int | None = None,
     threshold: int | None = None,

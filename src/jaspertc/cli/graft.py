@@ -32,8 +32,11 @@ def graft(
     ] = None,
     compressor: Annotated[
         str,
-        typer.Option(help="As in a recipe: residual-swiglu (begins as the identity), swiglu, average."),
-    ] = "residual-swiglu",
+        typer.Option(
+            help="As in a recipe: disjoint (windows that share no token; begins as the identity), "
+            "residual-swiglu (the same with the report's overlapping windows), swiglu, average ..."
+        ),
+    ] = "disjoint",
     compressor_key: Annotated[
         list[str] | None,
         typer.Option(help="A key of its own as KEY=VALUE, such as mlp_size=384; may be repeated."),

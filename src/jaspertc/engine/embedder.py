@@ -18,7 +18,7 @@ from jaspertc.engine.batching import plan_batches
 from jaspertc.engine.fitting import Fitted, Fitting
 from jaspertc.engine.options import EncodeOptions
 from jaspertc.engine.pictures import PictureSide
-from jaspertc.engine.precision import FloatArray, Vectors, normalized, similarity, to_precision
+from jaspertc.engine.precision import FloatArray, Vectors, check_finite, normalized, similarity, to_precision
 from jaspertc.engine.runtimes import build_runtime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
@@ -237,7 +237,7 @@ class Embedder:
         with inputs.progress(texts, options.show_progress) as advance, closing(blocks):
             for block in blocks:
                 vectors = self._embed_rows(block.texts.rows, block.targets, block.texts.told(advance))
-                yield self._finish(block.texts.combine(vectors), options)
+                yield self._finish(check_finite(block.texts.combine(vectors), "text", done), options)
                 done, cut = done + len(block.texts), cut + block.cut
                 compressed += block.compressed
         self.fitting.warn_of_long_texts(cut, compressed, done)
@@ -318,7 +318,7 @@ class Embedder:
         )
         fitted = self.fitting.fit(ids, self._ratios(ratio, ids), options)
         self.fitting.warn_of_long_texts(0, fitted.compressed, len(ids))
-        vectors = self._embed_rows(ids, fitted.targets)
+        vectors = check_finite(self._embed_rows(ids, fitted.targets), "row")
         return normalized(vectors) if (self.config.normalize if normalize is None else normalize) else vectors
 
     def tokenize(

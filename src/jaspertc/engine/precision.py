@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.errors import InputError
+from jaspertc.errors import InputError, VectorError
 
 FloatArray = npt.NDArray[np.float32]
 Vectors = npt.NDArray[Any]
@@ -21,6 +21,22 @@ def normalized(vectors: FloatArray) -> FloatArray:
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     unit: FloatArray = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
     return unit
+
+
+def check_finite(vectors: FloatArray, what: str = "text", first_index: int = 0) -> FloatArray:
+    """The vectors, shape (N, E), as they are.
+
+    Raises:
+        VectorError: one has a value that is infinite or no number; it is named, counted from ``first_index``.
+    """
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=-1))
+    if len(wrong):
+        more = f" (and of {len(wrong) - 1} others)" if len(wrong) > 1 else ""
+        raise VectorError(
+            f"the vector of {what} {first_index + int(wrong[0])}{more} is not finite: the model's weights, or "
+            "what they compute for it, overflow; load the model with dtype='float32', or copy its weights again"
+        )
+    return vectors
 
 
 def check_precision(precision: str) -> None:

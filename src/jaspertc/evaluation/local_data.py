@@ -181,6 +181,10 @@ def _classification(data: Injected) -> tuple[Any, dict[str, Any], list[str]]:
     if not train:
         raise DataFileError(f"{data.path}: no row has the split {TRAIN!r}, which classifiers learn from")
     known = sorted({str(row["label"]) for row in train})
+    if len(known) < 2:
+        raise DataFileError(
+            f"{data.path}: all {TRAIN!r} rows have the label {known[0]!r}; a classifier needs two or more"
+        )
     numbers = {label: number for number, label in enumerate(known)}
     for row in scored:
         if str(row["label"]) not in numbers:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,6 +63,8 @@ def _check(row: Row, key: str, kind: str, where: str) -> None:
     types = {TEXT: str, NUMBER: (int, float)}.get(kind, (str, int))
     if not isinstance(value, types) or isinstance(value, bool):  # type: ignore[arg-type]
         raise DataFileError(f"{where}: key {key!r} is {value!r:.60}, it must be {kind}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataFileError(f"{where}: key {key!r} is {value!r}, it must be a finite number; remove the line")
 
 
 def _lines(path: Path) -> list[str]:

@@ -18,8 +18,8 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from jaspertc.engine.pieces import TextRows
-from jaspertc.engine.precision import FloatArray
-from jaspertc.errors import InputError
+from jaspertc.engine.precision import FloatArray, check_finite
+from jaspertc.errors import InputError, VectorError
 from jaspertc.server.metrics import Metrics
 from jaspertc.server.names import parse_name
 from jaspertc.server.problems import RequestError, failed, overloaded
@@ -234,7 +234,7 @@ class Flow:
             job = await self._computed(texts, wanted)
         times.queue, times.compute = (job.started or job.arrived) - job.arrived, job.compute_s
         return Embedded(
-            vectors=texts.combine(job.vectors),
+            vectors=finite(texts.combine(job.vectors)),
             tokens=int(texts.lengths.sum()),
             compressed_tokens=int(job.targets.sum()),
             ratio=job.ratio,
@@ -293,6 +293,14 @@ class Flow:
         finally:
             for part in (task, leaving):
                 part.cancel()
+
+
+def finite(vectors: FloatArray) -> FloatArray:
+    """The vectors, shape (N, E); a RequestError names the input whose vector is not finite."""
+    try:
+        return check_finite(vectors, "input")
+    except VectorError as error:
+        raise RequestError(str(error), status=500, code="vector_not_finite") from error
 
 
 async def _left(request: Request) -> None:

@@ -6,11 +6,18 @@ from typing import Any
 from jaspertc.config import CompressorConfig, require, require_choice
 from jaspertc.model.compressors.adaptive_average import AdaptiveAverage
 from jaspertc.model.compressors.base import Compressor
+from jaspertc.model.compressors.disjoint import DisjointAverage
+from jaspertc.model.compressors.fractional import FractionalAverage
 from jaspertc.model.compressors.lookup import FoldedTable, TokenRows
 from jaspertc.model.compressors.none import NoCompression
 from jaspertc.model.compressors.windows import Windows
 
-COMPRESSORS: dict[str, type[Compressor]] = {"none": NoCompression, "adaptive-average": AdaptiveAverage}
+COMPRESSORS: dict[str, type[Compressor]] = {
+    "none": NoCompression,
+    "adaptive-average": AdaptiveAverage,
+    "disjoint-average": DisjointAverage,
+    "fractional-average": FractionalAverage,
+}
 
 
 def compressor_class(kind: str) -> type[Compressor]:

@@ -1,0 +1,1 @@
+"""Questions about compressors and long texts, answered on retrieval sets."""

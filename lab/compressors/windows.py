@@ -1,0 +1,96 @@
+"""What windows are worth on a trained model: nDCG@10 by ratio where only the windows are changed.
+
+    python -m lab.compressors.windows mini data/eval/retrieval/xquad_en data/eval/retrieval/xquad_zh \
+        --pairs data/train/pairs_zh.jsonl.gz --source drcd-qa --output results.json
+
+Nothing is trained. Queries at ratio 1, documents at each ratio. With --pairs, positives of 160 to 512 tokens
+that hash into [0.6, 1) are the documents: no model of recipes/ was trained on them.
+"""
+
+import argparse
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from jaspertc import Embedder
+from jaspertc.corpus.read import read_objects
+from jaspertc.engine.embedder import Embedder as Engine
+from jaspertc.model.compressors import COMPRESSORS, build_compressor
+from jaspertc.teaching.keys import place_of
+from lab.search.sets import RetrievalSet, load_set, ndcg
+
+WINDOWS = ("adaptive-average", "disjoint-average", "fractional-average")
+LEAST, MOST = 160, 512
+
+
+def with_windows(embedder: Engine, kind: str) -> Engine:
+    """The model with another compressor of the same parameters."""
+    encoder = embedder.runtime.encoder
+    old = encoder.compressor
+    config = COMPRESSORS[kind].read_config({**asdict(old.config), "kind": kind})
+    new = build_compressor(config, encoder.config.backbone.hidden_size)
+    new.load_state_dict(old.state_dict())
+    encoder.compressor = new.to(next(iter(old.parameters())).dtype).eval()
+    encoder.fold()
+    return embedder
+
+
+def pairs(embedder: Engine, path: Path, sources: list[str], most: int) -> RetrievalSet:
+    """Queries and long positives of a file of pairs."""
+    rows = [
+        row for _, row in read_objects(path) if row["source"] in sources and place_of(f"q:{row['id']}") >= 0.6
+    ]
+    lengths = [len(ids) for ids in embedder.tokenize([row["positive"] for row in rows])]
+    rows = [row for row, length in zip(rows, lengths) if LEAST <= length <= MOST][:most]
+    texts = sorted({row["positive"] for row in rows})
+    numbers = {text: str(number) for number, text in enumerate(texts)}
+    return RetrievalSet(
+        f"{path.name.split('.')[0]} {'+'.join(sources)}",
+        [numbers[text] for text in texts],
+        texts,
+        [row["id"] for row in rows],
+        [row["query"] for row in rows],
+        {row["id"]: {numbers[row["positive"]]: 1.0} for row in rows},
+    )
+
+
+def score(embedder: Engine, task: RetrievalSet, ratio: float) -> float:
+    queries = embedder.encode_query(task.queries, ratio=1.0)
+    documents = embedder.encode_document(task.documents, ratio=ratio)
+    best = np.argsort(-(queries @ documents.T), axis=1, kind="stable")[:, :10]
+    return 100 * float(ndcg([[task.document_ids[place] for place in row] for row in best], task).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("sets", nargs="*", type=Path)
+    parser.add_argument("--pairs", type=Path, action="append", default=[])
+    parser.add_argument("--source", action="append", default=[])
+    parser.add_argument("--most", type=int, default=600, help="pairs of a file")
+    parser.add_argument("--ratios", default="1,0.5,0.33,0.2,0.1")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    embedder = Embedder.load(options.model)
+    tasks = [load_set(folder) for folder in options.sets]
+    tasks += [pairs(embedder, path, options.source, options.most) for path in options.pairs]
+    ratios = [float(ratio) for ratio in options.ratios.split(",")]
+    rows = []
+    for task in tasks:
+        for kind in WINDOWS:
+            with_windows(embedder, kind)
+            scores = {f"{ratio:g}": round(score(embedder, task, ratio), 2) for ratio in ratios}
+            rows.append(
+                {"set": task.name, "documents": len(task.documents), "windows": kind, "ndcg@10": scores}
+            )
+            print(task.name, kind, scores, flush=True)
+    if options.output:
+        facts = {"model": embedder.fingerprint, "runtime": repr(embedder), "processor": platform.processor()}
+        options.output.write_text(json.dumps(facts | {"rows": rows}, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
