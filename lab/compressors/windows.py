@@ -9,7 +9,6 @@ that hash into [0.6, 1) are the documents: no model of recipes/ was trained on t
 
 import argparse
 import json
-import platform
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from jaspertc import Embedder
 from jaspertc.corpus.read import read_objects
 from jaspertc.engine.embedder import Embedder as Engine
 from jaspertc.model.compressors import COMPRESSORS, build_compressor
+from jaspertc.reports.origin import machine
 from jaspertc.teaching.keys import place_of
 from lab.search.sets import RetrievalSet, load_set, ndcg
 
@@ -88,7 +88,7 @@ def main() -> None:
             )
             print(task.name, kind, scores, flush=True)
     if options.output:
-        facts = {"model": embedder.fingerprint, "runtime": repr(embedder), "processor": platform.processor()}
+        facts = {"model": embedder.fingerprint, "runtime": repr(embedder), "processor": machine()}
         options.output.write_text(json.dumps(facts | {"rows": rows}, indent=1, ensure_ascii=False) + "\n")
 
 

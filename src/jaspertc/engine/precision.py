@@ -33,8 +33,8 @@ def check_finite(vectors: FloatArray, what: str = "text", first_index: int = 0) 
     if len(wrong):
         more = f" (and of {len(wrong) - 1} others)" if len(wrong) > 1 else ""
         raise VectorError(
-            f"the vector of {what} {first_index + int(wrong[0])}{more} is not finite: the model's weights, or "
-            "what they compute for it, overflow; load the model with dtype='float32', or copy its weights again"
+            f"the vector of {what} {first_index + int(wrong[0])}{more} is not finite: the model's weights, "
+            "or what they compute for it, overflow; load the model with dtype='float32', or copy its weights"
         )
     return vectors
 
