@@ -15,6 +15,7 @@ from starlette.responses import Response
 from jaspertc.engine.embedder import Embedder
 from jaspertc.errors import JasperError
 from jaspertc.search.index import SearchIndex
+from jaspertc.server.addresses import Addresses, wrong_method
 from jaspertc.server.flow import ClientLeftError, Flow
 from jaspertc.server.limits import BodyLimits, Record
 from jaspertc.server.metrics import Metrics
@@ -80,6 +81,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         middleware=_middleware(settings, metrics),
         exception_handlers=_handlers(),
     )
@@ -91,7 +93,7 @@ def create_app(
 
 def _middleware(settings: ServerSettings, metrics: Metrics) -> list[Middleware]:
     """Outermost first."""
-    found = [Middleware(Record, metrics=metrics)]
+    found = [Middleware(Record, metrics=metrics), Middleware(Addresses)]
     if settings.cors_origins:
         found.append(
             Middleware(
@@ -116,14 +118,12 @@ def _handlers() -> dict[Any, Callable[[Request, Any], Any]]:
     def mistaken(_: Request, error: JasperError) -> Response:
         return RequestError(str(error)).response()
 
-    def unknown(_: Request, error: HTTPException) -> Response:
-        text = {404: "no such address; see /docs", 405: "this address does not take that method; see /docs"}
-        refusal = RequestError(
-            text.get(error.status_code, str(error.detail)),
-            status=error.status_code,
-            headers=dict(error.headers or {}),
-        )
-        return refusal.response()
+    def unknown(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            return wrong_method(request, headers.get("Allow", ""))
+        text = "no such address; see /docs" if error.status_code == 404 else str(error.detail)
+        return RequestError(text, status=error.status_code, headers=headers).response()
 
     def left(_: Request, __: ClientLeftError) -> Response:
         return Response(status_code=499)  # nobody reads it
