@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jaspertc.cli.options import Device, Dtype, ModelArgument, Runtime, TextField, Threshold
-from jaspertc.cli.progress import progress, say
+from jaspertc.cli.progress import progress, say, write
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -213,4 +213,4 @@ def _write(folder: Path, embedder: "Embedder", settings: "Sequence[Setting]", to
     for name, content in contents.items():
         with written_aside(folder / name) as file:
             file.write(content)
-        typer.echo(folder / name)
+        write(folder / name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jaspertc.cli.options import IdField, TextField
-from jaspertc.cli.progress import say
+from jaspertc.cli.progress import say, warn
 
 if TYPE_CHECKING:
     from jaspertc.corpus.cleaning import Counts
@@ -103,7 +103,7 @@ def clean(
     _print_counts(counts)
     say(f"{counts.kept} of {counts.read} texts in {time.monotonic() - started:.1f} s: {output}")
     if not counts.kept:
-        say(f"warning: {output} holds no texts")
+        warn(f"{output} holds no texts")
 
 
 def _print_counts(counts: "Counts") -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jaspertc.cli.options import ModelOption, Runtime
+from jaspertc.cli.terminal import visible
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,7 +58,7 @@ def demo(
     console = Console()
     started = time.perf_counter()
     embedder = Embedder.load(model, runtime=runtime)
-    console.print(f"loaded {embedder} in {time.perf_counter() - started:.1f} s")
+    console.print(visible(f"loaded {embedder} in {time.perf_counter() - started:.1f} s"), markup=False)
     passages, questions = load_samples("passages"), load_samples("questions")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LongTextWarning)  # the dial's last line says it

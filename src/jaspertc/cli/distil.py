@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.progress import bars, progress, say
+from jaspertc.cli.progress import bars, progress, say, write
+from jaspertc.cli.terminal import visible
 from jaspertc.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _progress(recipe: "Recipe") -> "Iterator[Callable[[StageConfig, StepReport],
             shown = speed.of(report)
             if stage.name not in tasks:
                 tasks[stage.name] = bar.add_task(
-                    stage.name, total=stage.steps, completed=report.step, note=""
+                    visible(stage.name), total=stage.steps, completed=report.step, note=""
                 )
             bar.update(tasks[stage.name], completed=report.step + 1, note=shown)
             if bar.disable and speed.line_is_due():
@@ -186,7 +187,7 @@ def _plan(recipe: "Recipe") -> None:
     ]
     show(Table(title="plan", columns=columns, rows=rows))
     for line in made.notes:
-        typer.echo(line)
+        write(line)
     if made.problems:
         raise ConfigError("; ".join(made.problems))
-    typer.echo("every file is there")
+    write("every file is there")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jaspertc.cli.options import Device, Dtype, IdField, ModelOption, Runtime, TextField, Threshold
-from jaspertc.cli.progress import progress, say
+from jaspertc.cli.progress import progress, say, warn
 from jaspertc.cli.scale import Address, Engine, HourlyCost, WorkerCpus, WorkerGpus, Workers
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def embed(
         raise DataFileError(f"{output} is the input; give another --output")
     identity = None if source == STDIN else source_identity(source)
     if identity is None and sys.stdin.isatty():
-        typer.echo("reading texts from the keyboard, one a line; Ctrl-D ends", err=True)
+        say("reading texts from the keyboard, one a line; Ctrl-D ends")
 
     from jaspertc.engine.embedder import Embedder
 
@@ -168,10 +168,10 @@ def embed(
         store.finish(no_vectors)
     seconds, count = time.monotonic() - started, store.rows - done_before
     if not store.rows:
-        typer.echo(f"warning: {source} holds no texts; {output} holds no vectors", err=True)
+        warn(f"{source} holds no texts; {output} holds no vectors")
     before = f", {done_before} were done before" if done_before else ""
     rate = f"{count / max(seconds, 1e-9):.4g} texts/s{cost_note(hourly_cost, seconds, count)}"
-    typer.echo(f"{count} texts in {seconds:.1f} s ({rate}){before}: {output}", err=True)
+    say(f"{count} texts in {seconds:.1f} s ({rate}){before}: {output}")
 
 
 def _embed_rows(
@@ -225,6 +225,6 @@ def _long_texts_told() -> Iterator[None]:
     finally:
         for item in caught:
             if issubclass(item.category, LongTextWarning):
-                say(f"warning: {item.message}")
+                warn(str(item.message))
             else:
                 warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jaspertc.cli.options import Device, Dtype, ModelArgument, Runtime, Threshold
-from jaspertc.cli.progress import bars, say
+from jaspertc.cli.progress import bars, quiet, say
+from jaspertc.cli.terminal import visible
 
 if TYPE_CHECKING:
     from jaspertc.evaluation.evaluation import Evaluation, Job
@@ -129,7 +130,7 @@ def _run(evaluation: "Evaluation", left: int) -> None:
         def started(job: "Job") -> None:
             nonlocal count
             count = 0
-            bar.update(task, description=job.name, note="")
+            bar.update(task, description=visible(job.name), note="")
 
         def advance(texts: int) -> None:
             nonlocal count
@@ -138,7 +139,8 @@ def _run(evaluation: "Evaluation", left: int) -> None:
 
         def finished(job: "Job", score: float) -> None:
             bar.advance(task)
-            bar.console.print(f"{job.name}: {100 * score:.2f}", markup=False, highlight=False)
+            line = f"{job.name}: {100 * score:.2f}"
+            bar.console.print(visible(line), markup=False, highlight=False)
 
         try:
             evaluation.run(started=started, advance=advance, finished=finished)
@@ -150,13 +152,14 @@ def _run(evaluation: "Evaluation", left: int) -> None:
 @contextmanager
 def _status(what: str) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if quiet.get() or not console.is_terminal:
         yield lambda label: None
         return
     with console.status(what) as status:
-        yield lambda label: status.update(f"{what}: {label}")
+        yield lambda label: status.update(escape(visible(f"{what}: {label}")))
 
 
 def _print_scores(evaluation: "Evaluation", output: Path) -> None:

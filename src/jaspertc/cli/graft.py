@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jaspertc.cli.progress import say
 from jaspertc.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,14 +60,11 @@ def graft(
     """
     from itertools import chain
 
-    from rich.console import Console
-
     from jaspertc.checkpoint import load_checkpoint, save_checkpoint
     from jaspertc.checkpoint.surgery import graft
     from jaspertc.checkpoint.vocabulary import prune_to_texts
     from jaspertc.corpus.read import read_texts
 
-    console = Console(stderr=True)
     prompts = dict(_split_prompt(item) for item in prompt or [])
     checkpoint = load_checkpoint(source, pooler=pooler)
     tokenizer_json, keep = checkpoint.tokenizer.to_json(), None
@@ -76,7 +74,7 @@ def graft(
             checkpoint.tokenizer, (row.text for row in rows), min_count=min_count, scripts=scripts or []
         )
         total = checkpoint.tokenizer.vocab_size
-        console.print(f"kept {len(keep):,} of {total:,} tokens, {share:.3%} of those read")
+        say(f"kept {len(keep):,} of {total:,} tokens, {share:.3%} of those read")
     student = graft(
         checkpoint.encoder,
         layers=_layers(layers),
@@ -100,7 +98,7 @@ def graft(
         overwrite=overwrite,
     )
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    console.print(
+    say(
         f"{out}: {student.config.backbone.num_layers} layers, {student.config.embedding_dims} dims, "
         f"{sum(p.numel() for p in student.parameters()) / 1e6:.1f}M parameters, {size / 1e6:.1f} MB"
     )

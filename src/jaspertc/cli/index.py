@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jaspertc.cli.options import IdField, ModelOption, Runtime, TextField
-from jaspertc.cli.progress import say
-from jaspertc.cli.tables import shown
+from jaspertc.cli.progress import quiet, say, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,8 +121,8 @@ def _add(opened: "SearchIndex", files: list[Path], documents: "Iterator[Document
     from jaspertc.search.reading import source_name
 
     sources = [source_name(path, opened.path.parent) for path in files if str(path) != "-"]
-    report = opened.sync(documents, sources, show_progress=True)
-    typer.echo(
+    report = opened.sync(documents, sources, show_progress=not quiet.get())
+    write(
         f"{opened.path}: {report.added} added, {report.updated} updated, {report.unchanged} unchanged, "
         f"{report.removed} removed; {len(opened)} documents in the index "
         f"(model {opened.info.model}, ratio {opened.ratio:g})"
@@ -134,7 +133,7 @@ def _refine(opened: "SearchIndex", ratio: float, seconds: float | None) -> None:
     from jaspertc.search.refining import refine
 
     report = refine(opened, ratio, seconds=seconds)
-    typer.echo(f"{opened.path}: {report.refined} refined to ratio {ratio:g}, {report.left} below it left")
+    write(f"{opened.path}: {report.refined} refined to ratio {ratio:g}, {report.left} below it left")
 
 
 def _look_after(
@@ -152,19 +151,19 @@ def _look_after(
     from jaspertc.search import upkeep
 
     if remove:
-        typer.echo(f"{path}: {upkeep.remove(path, remove)} documents removed")
+        write(f"{path}: {upkeep.remove(path, remove)} documents removed")
     if prune:
-        typer.echo(f"{path}: {upkeep.prune(path)} documents of files that are gone removed")
+        write(f"{path}: {upkeep.prune(path)} documents of files that are gone removed")
     if centring is not None:
         upkeep.set_centring(path, centring)
     if compact:
         before, after = upkeep.compact(path)
-        typer.echo(f"{path}: {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB now")
+        write(f"{path}: {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB now")
     if export:
-        typer.echo(f"{export}: {upkeep.export(path, export)} rows")
+        write(f"{export}: {upkeep.export(path, export)} rows")
     if check:
         upkeep.check(path)
-        typer.echo(f"{path}: no damage")
+        write(f"{path}: no damage")
     if show:
         _list(path)
 
@@ -188,6 +187,6 @@ def _list(path: Path) -> None:
         "size": f"{path.stat().st_size / 2**20:.1f} MiB",
     }
     for name, value in facts.items():
-        typer.echo(f"{name}: {shown(value)}")
-    rows = [[shown(name or "(from no file)"), f"{count:,}"] for name, count in contents.sources.items()]
+        write(f"{name}: {value}")
+    rows = [[name or "(from no file)", f"{count:,}"] for name, count in contents.sources.items()]
     show_table(Table(title="", columns=["file", "documents"], rows=rows))

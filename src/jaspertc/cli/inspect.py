@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jaspertc.cli.options import ModelOption, Runtime, Threshold
+from jaspertc.cli.terminal import visible
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -70,7 +71,7 @@ def drawing(
     drawn = Text(f"{len(ids)} tokens -> {target} compressed tokens\n", style="bold")
     for token, piece in enumerate(embedder.checkpoint.tokenizer.pieces(ids)):
         style = f"white {COLOURS[owner[token] % len(COLOURS)]}"
-        drawn.append(piece, f"{style} underline" if token in shared else style)
+        drawn.append(visible(piece, keep="\n"), f"{style} underline" if token in shared else style)
     if target == len(ids):
         drawn.append("\nnothing is compressed: the text is not above the threshold, or the ratio is 1", "dim")
     drawn.append("\n")

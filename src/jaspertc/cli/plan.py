@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.progress import write
+
 if TYPE_CHECKING:
     from jaspertc.recipe.costs import Costs
 
@@ -58,6 +60,6 @@ def _print(costs: "Costs", hourly_cost: float | None) -> None:
     columns += [] if hourly_cost is None else ["cost"]
     show(Table(title=f"{costs.texts:,} texts", columns=columns, rows=rows))
     price_note = "" if hourly_cost is None else f", {number(costs.hours * hourly_cost)} in all"
-    typer.echo(f"all steps one after another: {duration(costs.hours)}{price_note}")
+    write(f"all steps one after another: {duration(costs.hours)}{price_note}")
     for note in costs.notes:
-        typer.echo(note)
+        write(note)

@@ -3,9 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
 import typer
+
+from jaspertc.cli.terminal import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -13,9 +16,23 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_UPDATES = 0.1
 
 
+quiet: ContextVar[bool] = ContextVar("quiet", default=False)  # set by the option --quiet
+
+
 def say(line: str) -> None:
-    """A line on standard error."""
-    typer.echo(line, err=True)
+    """A line on standard error, unless the command is to be quiet."""
+    if not quiet.get():
+        typer.echo(visible(line), err=True)
+
+
+def warn(line: str) -> None:
+    """A warning on standard error, also of a quiet command."""
+    typer.echo(f"warning: {visible(line)}", err=True)
+
+
+def write(line: object) -> None:
+    """A line of the result, on standard output."""
+    typer.echo(visible(line))
 
 
 def bars(
@@ -48,7 +65,8 @@ def bars(
         columns.append(TimeRemainingColumn() if clock == "left" else TimeElapsedColumn())
     console = Console(stderr=True)
     # The time left is estimated from updates, and a step can take minutes.
-    return Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=600)
+    disable = quiet.get() or not console.is_terminal
+    return Progress(*columns, console=console, disable=disable, speed_estimate_period=600)
 
 
 @contextmanager
@@ -64,7 +82,7 @@ def progress(
         percent: show the share that is done, in place of numbers.
     """
     with bars(percent=percent, note=unit is not None) as shown:
-        task = shown.add_task(name, total=total, completed=done, note="")
+        task = shown.add_task(visible(name), total=total, completed=done, note="")
         started = updated = time.monotonic()
         here = waiting = 0
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from jaspertc.cli.progress import write
+
 
 def report(
     results: Annotated[
@@ -30,4 +32,4 @@ def report(
     from jaspertc.evaluation.report import write_report
 
     for path in write_report(results, output, title=title, more=table or (), texts=texts):
-        typer.echo(path)
+        write(path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.progress import bars, say
+from jaspertc.cli.progress import bars, say, warn
 
 if TYPE_CHECKING:
     from jaspertc.cluster.meter import Meter
@@ -75,10 +75,10 @@ def embed_on_ray(job: dict[str, Any], pool: "Pool", hourly_cost: float | None) -
             EmbedJob(**job), pool, hourly_cost=hourly_cost, say=say, on_unit=lambda meter: show(meter)
         )
     if done.warning:
-        say(f"warning: {done.warning}")
+        warn(done.warning)
     if done.bad:
         reasons = ", ".join(f"{count} {reason}" for reason, count in done.bad.items())
-        say(f"warning: {sum(done.bad.values())} rows got no vector ({reasons}): {done.folder}/_bad.jsonl")
+        warn(f"{sum(done.bad.values())} rows got no vector ({reasons}): {done.folder}/_bad.jsonl")
     say(f"{done.texts} texts ({done.progress}), {done.rows} in all: {job['output']}")
 
 

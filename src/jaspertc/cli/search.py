@@ -83,17 +83,18 @@ def parse_where(conditions: list[str]) -> "dict[str, Scalar]":
 
 
 def _print_json(hits: "list[Hit]") -> None:
-    import json
     from dataclasses import asdict
+
+    from jaspertc.cli.terminal import json_line
 
     for hit in hits:
         row = asdict(hit)
         del row["number"]
-        typer.echo(json.dumps(row, ensure_ascii=False))
+        typer.echo(json_line(row))
 
 
 def _print_table(hits: "list[Hit]") -> None:
-    from jaspertc.cli.tables import show, shown
+    from jaspertc.cli.tables import show
     from jaspertc.reports.content import Table
 
     rows = []
@@ -101,8 +102,7 @@ def _print_table(hits: "list[Hit]") -> None:
         excerpt = " ".join(hit.passage_text.split())
         if len(excerpt) > SHOWN_CHARACTERS:
             excerpt = excerpt[:SHOWN_CHARACTERS] + "…"
-        cells = [f"{hit.score:.4f}", hit.id, _place(hit), excerpt]
-        rows.append([shown(cell) for cell in cells])
+        rows.append([f"{hit.score:.4f}", hit.id, _place(hit), excerpt])
     columns = ["score", "id", "where", "text"]
     if not any(row[2] for row in rows):
         columns.pop(2)

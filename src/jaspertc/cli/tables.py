@@ -6,6 +6,7 @@ as long as the table needs, unless ``COLUMNS`` says otherwise.
 """
 
 import os
+from dataclasses import replace
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -13,23 +14,16 @@ from rich.console import Console
 from rich.table import Table as Drawn
 from rich.text import Text
 
+from jaspertc.cli.terminal import visible
 from jaspertc.reports.content import Table
 
 WHOLE = 16  # cells up to this many characters are never folded
 GAP = 2  # between columns
 
 
-def shown(text: str) -> str:
-    """Text of others for a terminal: control characters are shown, not sent.
-
-    >>> shown("a" + chr(27) + "[31mb")
-    'a\\\\x1b[31mb'
-    """
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def show(table: Table, console: Console | None = None) -> None:
     """Print a table, on standard output if no other console is given."""
+    table = _visible(table)
     given, console = console, console or Console(highlight=False)
     if given is None and not console.is_terminal and "COLUMNS" not in os.environ:
         natural = sum(_natural(table, place) + GAP for place in range(len(table.columns)))
@@ -51,6 +45,17 @@ def show(table: Table, console: Console | None = None) -> None:
         console.print()
     if table.note:
         console.print(Text(table.note), width=min(width, 100))
+
+
+def _visible(table: Table) -> Table:
+    """With symbols for the control characters that texts and names may hold."""
+    return replace(
+        table,
+        title=visible(table.title),
+        columns=[visible(column) for column in table.columns],
+        rows=[[visible(cell) for cell in row] for row in table.rows],
+        note=visible(table.note, keep="\n"),
+    )
 
 
 def blocks(table: Table, width: int) -> list[list[int]]:

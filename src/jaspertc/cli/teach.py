@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaspertc.cli.progress import progress, say
+from jaspertc.cli.progress import progress, say, warn, write
 from jaspertc.cli.scale import Address, Engine, HourlyCost, WorkerCpus, WorkerGpus, Workers
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ def _verify(recipe: "Recipe", name: str | None) -> None:
         for folder in dict.fromkeys(teacher.folder_of(role) for role in recipe.roles):
             roles = [role for role in recipe.roles if teacher.folder_of(role) == folder]
             report = verify_folder(recipe.cache.folder / folder, texts, roles)
-            typer.echo(f"{folder}: {report.summary}")
+            write(f"{folder}: {report.summary}")
             for line in report.problems:
-                typer.echo(f"  {line}", err=True)
+                warn(line)
             wrong += report.problems
     if wrong:
         raise CacheError(f"{len(wrong)} problems in {recipe.cache.folder}, the first: {wrong[0]}")

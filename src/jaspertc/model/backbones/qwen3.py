@@ -18,7 +18,7 @@ from jaspertc.model.products import Product
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight, with the statistic in float32."""
+    """x / rms(x) * weight, with the statistic in float32, or float64 if x is."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -27,7 +27,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # vector_norm reads half precision once; rms_norm makes float32 copies (5 times slower on a CPU).
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
         scale = torch.rsqrt(norm * norm / x.shape[-1] + self.eps)
         return self.weight * (x * scale).to(x.dtype)
 
