@@ -106,7 +106,8 @@ def embed(
     if source != "-" and is_picture_folder(source):
         from jaspertc.cli.pictures import embed_pictures
 
-        text_options = {"--ratio": ratio, "--threshold": threshold, "--max-compressed": max_compressed}
+        text_options: dict[str, object] = {"--ratio": ratio, "--threshold": threshold}
+        text_options |= {"--max-compressed": max_compressed}
         text_options |= {"--max-length": max_length, "--prompt-name": prompt_name, "--prompt": prompt}
         for name, value in text_options.items():
             if value is not None:
