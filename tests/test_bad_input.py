@@ -93,7 +93,7 @@ def test_dims_not_trained(model, dims):
     [
         ({"precision": "int4"}, r"precision is 'int4'.*float32, float16, int8, ubinary"),
         ({"precision": None}, "precision is None"),
-        ({"long_texts": "cut"}, r"long_texts is 'cut'.*compress or truncate"),
+        ({"long_texts": "cut"}, r"long_texts is 'cut'.*pieces, compress, truncate"),
         ({"prompt_name": "qury"}, r"prompt_name is 'qury', this model has query, document"),
         ({"prompt": "a", "prompt_name": "query"}, "not both"),
     ],

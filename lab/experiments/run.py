@@ -25,7 +25,7 @@ from jaspertc.errors import ConfigError, InputError, JasperError
 from jaspertc.files.aside import written_aside
 from jaspertc.recipe.reader import Between, Reader
 from jaspertc.recipe.recipe import TEACHER_KINDS, Recipe, TeacherRecipe
-from jaspertc.recipe.stages import StageConfig
+from jaspertc.recipe.stages import StageConfig, with_compressor_keys
 from jaspertc.teaching.mining import PairMiner
 from jaspertc.teaching.targets import Targets
 from jaspertc.train.distributed import start_processes
@@ -205,7 +205,8 @@ def to_recipe(tables: Tables, content: Tables, base: Path, seed: int, folder: Pa
     if "mining" in tables:
         mined = digest([content.get(key) for key in ("texts", "teachers", "fusion", "mining")])
         tables["mining"]["output"] = str(folder / f"negatives-{mined}.jsonl.gz")
-    return Reader(base, {TeacherRecipe: TEACHER_KINDS}).section(Recipe, tables, "")
+    stages = [with_compressor_keys(stage) for stage in tables.get("stages", [])]
+    return Reader(base, {TeacherRecipe: TEACHER_KINDS}).section(Recipe, tables | {"stages": stages}, "")
 
 
 def carry_out(plan: Plan) -> None:

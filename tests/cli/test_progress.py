@@ -95,7 +95,11 @@ def test_distil_shows_a_bar_while_tokens_are_prepared_and_one_a_stage(terminal, 
     from jaspertc.train import boards, distributed, run
 
     class Run:
-        recipe = SimpleNamespace(stages=[SimpleNamespace(name="compress", steps=2)])
+        recipe = SimpleNamespace(
+            stages=[SimpleNamespace(name="compress", steps=2)],
+            text_stages=[SimpleNamespace(name="compress", steps=2)],
+            vision_stages=[],
+        )
         training = SimpleNamespace(folder=None, device="cpu")
 
         def __init__(self, recipe, *, processes, device, say, progress):

@@ -21,6 +21,7 @@ from jaspertc.evaluation.tables import overview
 from jaspertc.reports.content import Table
 from jaspertc.samples import load_samples
 from jaspertc.search.index import Hit
+from jaspertc.search.passages import Passage
 from jaspertc.teaching.scoring import ScoreRow
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -108,7 +109,9 @@ def tables(tmp_path_factory):
         ):
             CliRunner().invoke(app, [name, *map(str, arguments)])
         name = "search"
-        hits = [Hit(id="notes.txt:1234", text="a text " * 40, score=0.98765, metadata={})]
+        hits = [
+            Hit(id="notes.txt:1234", text="a text " * 40, score=0.98765, metadata={}, passage=Passage(0, 280))
+        ]
         cli_search._print_table(hits)
         name = "teach --score"
         scores = dict.fromkeys([f"task {place} nDCG@10" for place in range(8)], 0.9876)

@@ -178,15 +178,14 @@ def test_standard_operators_only(make_model, exported, weights):
     assert {node.domain for node in proto.graph.node} == {""}
 
 
-def test_weights_beside_the_file(model_folder, model, tmp_path):
+def test_weights_beside_the_file(model_folder, model, tmp_path, exported):
     inside = export(model_folder, tmp_path / "a" / "inside.onnx", raw=True)
     beside = export(model_folder, tmp_path / "b" / "beside.onnx", raw=True, external=True)
     assert [path.name for path in beside.model] == ["beside.onnx", "beside.onnx.data"]
     assert beside.model[0].stat().st_size < inside.size
-    from conftest import Exported
-
+    opened = type(exported(model_folder))
     rows = rows_of(320, (3, 20, 50))
-    found = [Exported(each.model[0])(rows, ratio=0.4) for each in (inside, beside)]
+    found = [opened(each.model[0])(rows, ratio=0.4) for each in (inside, beside)]
     np.testing.assert_array_equal(*found)
 
 

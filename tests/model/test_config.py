@@ -44,7 +44,7 @@ def test_an_unknown_key_names_the_nearest(config, room, key, nearest):
         ("backbone", {"num_layers": 2.0}, "num_layers is 2.0"),
         ("backbone", {"vocab_size": "9"}, "vocab_size is '9'"),
         ("backbone", {"num_kv_heads": 3}, "multiple of num_kv_heads"),
-        ("compressor", {"kind": "average"}, "did you mean 'adaptive-average'"),
+        ("compressor", {"kind": "average"}, "did you mean 'disjoint-average'"),
         ("compressor", {"mlp": "none"}, "mlp_size is 40"),
         ("compressor", {"mlp_size": 0}, "mlp_size is 0"),
         ("compressor", {"threshold": 0}, "threshold is 0"),

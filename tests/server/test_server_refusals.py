@@ -30,7 +30,7 @@ def refusal(answer: Any, status: int) -> dict[str, Any]:
         ({"input": []}, "input", "0 entries"),
         ({"input": ["a"] * 2049}, "input", "2,049 entries, it must have 1 ... 2,048"),
         ({"input": None}, "input", "null"),
-        ({"input": {"text": SECRET}}, "input", "object"),
+        ({"input": {"text": SECRET}}, "input", "image"),
         ({"input": [SECRET, 7]}, "input", "input 1 is of type number"),
         ({"input": [[SECRET]]}, "input", "one or more token ids"),
         ({"input": [True]}, "input", "boolean"),
