@@ -205,7 +205,16 @@ def to_recipe(tables: Tables, content: Tables, base: Path, seed: int, folder: Pa
     if "mining" in tables:
         mined = digest([content.get(key) for key in ("texts", "teachers", "fusion", "mining")])
         tables["mining"]["output"] = str(folder / f"negatives-{mined}.jsonl.gz")
-    stages = [with_compressor_keys(stage) for stage in tables.get("stages", [])]
+    stages = [
+        with_compressor_keys(  # a variant without compressor has no use for the base's keys of one
+            {
+                key: value
+                for key, value in stage.items()
+                if (stage.get("compressor"), key) != ("none", "mlp_size")
+            }
+        )
+        for stage in tables.get("stages", [])
+    ]
     return Reader(base, {TeacherRecipe: TEACHER_KINDS}).section(Recipe, tables | {"stages": stages}, "")
 
 

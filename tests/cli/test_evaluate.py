@@ -121,9 +121,11 @@ def test_a_killed_run_loses_the_task_in_hand_at_most(folder, model_folder, monke
     for content in kept.values():
         assert json.loads(content)["scores"]
     again = run("evaluate", *arguments)
-    assert f"6 results, {6 - len(kept)} to compute" in again.stderr
+    left = int(again.stderr.split(" to compute")[0].rsplit(" ", 1)[1])
+    in_hand = left - (6 - len(kept))  # a task whose scores were written and its measures not yet
+    assert in_hand in (0, 1)
     assert len(results(out)) == 6
-    assert kept.items() <= results(out).items()
+    assert len(kept.items() - results(out).items()) <= in_hand
 
 
 def test_without_mteb(monkeypatch):

@@ -99,6 +99,8 @@ def test_distil_shows_a_bar_while_tokens_are_prepared_and_one_a_stage(terminal, 
             stages=[SimpleNamespace(name="compress", steps=2)],
             text_stages=[SimpleNamespace(name="compress", steps=2)],
             vision_stages=[],
+            training=SimpleNamespace(folder=None, device="cpu"),
+            is_pictures=False,
         )
         training = SimpleNamespace(folder=None, device="cpu")
 
