@@ -82,7 +82,7 @@ def test_control_characters_of_a_text_are_shown_not_sent(run):
     result = run("search", "red", "--index", "e.db")
     assert result.exit_code == 0, result.output
     assert not any(letter in result.stdout for letter in "\x1b\x07\u202e")
-    assert "\\x1b" in result.stdout
+    assert "␛" in result.stdout
 
 
 def test_mistakes_are_raised_for_main_to_print(run):

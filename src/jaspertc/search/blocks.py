@@ -102,13 +102,14 @@ def write_vectors(
 
 def read_vectors(connection: sqlite3.Connection, layout: Layout, numbers: IntArray) -> FloatArray:
     """Vectors of passages, shape (N,) -> (N, E)."""
-    vectors = np.zeros((len(numbers), layout.dims), dtype=np.float32)
-    for block, places in _by_block(numbers, layout.slots):
-        (data,) = connection.execute("SELECT data FROM vectors WHERE block = ?", (block,)).fetchone()
-        rows = np.frombuffer(data, dtype=layout.row.base).reshape(layout.slots, -1)
-        slots = (numbers[places] - 1) % layout.slots
-        vectors[places] = layout.decode(rows[slots].tobytes())
-    return vectors
+    blocks, slots = np.divmod(numbers - 1, layout.slots)
+    size = layout.row.itemsize
+    query = "SELECT substr(data, ?, ?) FROM vectors WHERE block = ?"
+    parts = [
+        connection.execute(query, (slot * size + 1, size, block)).fetchone()[0]
+        for block, slot in zip(blocks.tolist(), slots.tolist())
+    ]
+    return layout.decode(b"".join(parts))
 
 
 def scan(

@@ -5,16 +5,15 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from jaspertc.errors import InputError
 from jaspertc.search.blocks import FloatArray, Layout, read_vectors
 from jaspertc.search.documents import Scalar, check_metadata, check_unicode
 from jaspertc.search.fusion import fused
 from jaspertc.search.passages import Passage
-from jaspertc.search.ranking import Ranking, by_terms, by_vector, cosines, filtered
+from jaspertc.search.ranking import Ranking, TermCounts, by_terms, by_vector, cosines, filtered
 from jaspertc.search.rows import to_label
 from jaspertc.search.usage import centred
+from jaspertc.text.packing import IntArray
 
 MODES = ("vector", "text", "hybrid")
 LEAST_DEPTH = 100  # passages of each ranking that are fused
@@ -69,7 +68,11 @@ class Query:
 
 
 def find(
-    connection: sqlite3.Connection, layout: Layout, query: Query, vector: FloatArray | None
+    connection: sqlite3.Connection,
+    layout: Layout,
+    query: Query,
+    vector: FloatArray | None,
+    term_counts: TermCounts,
 ) -> list[Hit]:
     """The best documents, each by its best passage.
 
@@ -83,7 +86,7 @@ def find(
     k = min(query.k, documents)
     depth = max(k, LEAST_DEPTH) if query.mode == "hybrid" else k
     while True:
-        ranking = _ranking(connection, layout, query, vector, depth, allowed)
+        ranking = _ranking(connection, layout, query, vector, depth, allowed, term_counts)
         hits = _hits(connection, ranking, k)
         # Passages of few documents may have filled the ranking.
         if len(hits) >= k or depth >= last or len(ranking.numbers) < depth:
@@ -97,18 +100,18 @@ def _ranking(
     query: Query,
     vector: FloatArray | None,
     depth: int,
-    allowed: "np.ndarray | None",
+    allowed: IntArray | None,
+    term_counts: TermCounts,
 ) -> Ranking:
     if vector is None:
-        return by_terms(connection, query.text, depth, allowed)
-    vector = centred(connection, vector)
-    near = by_vector(connection, layout, vector, depth, allowed)
+        return by_terms(connection, query.text, depth, allowed, term_counts)
     if query.mode == "vector":
-        return near
+        return by_vector(connection, layout, centred(connection, vector), depth, allowed)
+    near = by_vector(connection, layout, vector, depth, allowed)
     (passages,) = connection.execute("SELECT count(*) FROM (SELECT 1 FROM passages LIMIT 10000)").fetchone()
     return fused(
         near,
-        by_terms(connection, query.text, depth, allowed),
+        by_terms(connection, query.text, depth, allowed, term_counts),
         passages,
         lambda numbers: cosines(read_vectors(connection, layout, numbers), vector),
     )

@@ -18,6 +18,7 @@ from jaspertc.search.connections import Connections
 from jaspertc.search.documents import Document, Scalar, check_document, check_unicode
 from jaspertc.search.embedding import Embedding, check_options, check_ratio, check_same, recognised
 from jaspertc.search.finding import Hit, Query, find
+from jaspertc.search.ranking import TermCounts
 from jaspertc.search.rows import Row, remove_rows, stored_rows, to_label, write_rows
 from jaspertc.search.schema import IndexInfo, sqlite_errors
 from jaspertc.search.sources import SeenIds, remove_vanished
@@ -65,6 +66,7 @@ class SearchIndex:
         self.connections = connections
         self.embedding = Embedding(embedder, info)
         self._usage = Usage(self.path)
+        self._term_counts = TermCounts()
 
     @classmethod
     def open(cls, path: str | Path, embedder: "Embedder", *, ratio: float | None = None) -> Self:
@@ -302,7 +304,7 @@ class SearchIndex:
         wanted.check()
         unit = None if mode == "text" else self.embedding.query(query, vector)
         with sqlite_errors(self.path, "search"), self.connections.reading() as connection:
-            hits = find(connection, self.info.layout, wanted, unit)
+            hits = find(connection, self.info.layout, wanted, unit, self._term_counts)
         if unit is not None:
             self._usage.note(unit, [hit.number for hit in hits])
         return hits

@@ -5,6 +5,7 @@ Shape legend: N passages, E width, C candidates.
 
 import math
 import sqlite3
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,11 +17,12 @@ from jaspertc.search.terms import is_prefix, terms
 from jaspertc.text.packing import IntArray
 
 RESCORED = 4  # passages whose vectors are compared for each one wanted, where codes are scanned first
-LEAST_RESCORED = 512
+LEAST_RESCORED = 1024
 GRAIN = 2.0**20  # cosines that differ by less are equal, so that equal vectors keep their order
-# A term that more passages have than this share says little and costs most.
-COMMON_SHARE, FEW_PASSAGES = 0.25, 1000
+# Passages whose BM25 is computed: of terms that many have, the rarest are taken as far as this goes.
+MOST_SCORED = 50_000
 QUERY_TERMS = 64
+REMEMBERED_TERMS = 100_000
 BM25_K1 = 1.2  # FTS5's
 
 
@@ -60,7 +62,7 @@ def by_vector(
     """The ``count`` passages of the highest cosine to a query, equal ones by number.
 
     Every vector (that is allowed) is compared, a few thousand in memory at a time. Where there are codes,
-    these are compared, and then the vectors of the best ``max(512, 4 * count)``.
+    these are compared, and then the vectors of the best ``max(1024, 4 * count)``.
 
     Args:
         query: shape (E,), of any length.
@@ -82,9 +84,37 @@ def cosines(vectors: FloatArray, query: FloatArray) -> FloatArray:
     return rounded
 
 
-def by_terms(connection: sqlite3.Connection, query: str, count: int, allowed: IntArray | None) -> Ranking:
+class TermCounts:
+    """How many passages have a term. SQLite counts them one by one: remembered until the next write."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._writes: int | None = None
+        self._counts: dict[str, int] = {}
+
+    def of(self, connection: sqlite3.Connection, wanted: Sequence[str]) -> dict[str, int]:
+        """Each term's number of passages."""
+        row = connection.execute("SELECT value FROM meta WHERE key = 'writes'").fetchone()
+        writes = row[0] if row else 0
+        with self._lock:
+            known = self._counts if self._writes == writes else {}
+            counts = {term: known[term] for term in wanted if term in known}
+        for term in wanted:
+            if term not in counts:
+                found = connection.execute("SELECT doc FROM vocabulary WHERE term = ?", (term,)).fetchone()
+                counts[term] = found[0] if found else 0
+        with self._lock:
+            if self._writes != writes or len(self._counts) > REMEMBERED_TERMS:
+                self._writes, self._counts = writes, {}
+            self._counts.update(counts)
+        return counts
+
+
+def by_terms(
+    connection: sqlite3.Connection, query: str, count: int, allowed: IntArray | None, term_counts: TermCounts
+) -> Ranking:
     """The ``count`` passages of the highest BM25 for any of a query's terms, equal ones by number."""
-    wanted, most = _informative(connection, list(dict.fromkeys(terms(query)))[:QUERY_TERMS])
+    wanted, most = _informative(connection, list(dict.fromkeys(terms(query)))[:QUERY_TERMS], term_counts)
     if not wanted or (allowed is not None and not len(allowed)):
         return NOTHING
     match = " OR ".join(f'"{term}"*' if is_prefix(term) else f'"{term}"' for term in wanted)
@@ -99,21 +129,24 @@ def by_terms(connection: sqlite3.Connection, query: str, count: int, allowed: In
     return Ranking(np.array([row[0] for row in rows], dtype=np.int64), np.minimum(scores, 1))
 
 
-def _informative(connection: sqlite3.Connection, query_terms: Sequence[str]) -> tuple[list[str], float]:
-    """The terms that not too many passages have, or the rarest one; and the BM25 that is never reached.
+def _informative(
+    connection: sqlite3.Connection, query_terms: Sequence[str], term_counts: TermCounts
+) -> tuple[list[str], float]:
+    """The terms that are looked for, and the BM25 that is never reached.
 
     A character of its own stands for all terms that begin with it, and counts only where it is all there is.
     """
     whole = [term for term in query_terms if not is_prefix(term)] or list(query_terms)
-    marks = ",".join("?" * len(whole))
-    counts = dict(connection.execute(f"SELECT term, doc FROM vocabulary WHERE term IN ({marks})", whole))
+    counts = term_counts.of(connection, whole)
     (total,) = connection.execute(
         "SELECT coalesce((SELECT max(number) FROM passages), 0) - (SELECT count(*) FROM holes)"
     ).fetchone()
-    if total >= FEW_PASSAGES and counts:
-        rare = [term for term in whole if counts.get(term, 0) <= COMMON_SHARE * total]
-        whole = rare or [min(counts, key=lambda term: (counts[term], term))]
-    weights = (math.log((total - counts.get(term, 0) + 0.5) / (counts.get(term, 0) + 0.5)) for term in whole)
+    scored = 0
+    for place, term in enumerate(sorted(whole, key=lambda term: counts[term])):
+        scored += counts[term]
+        if place and scored > MOST_SCORED:
+            whole.remove(term)
+    weights = (math.log((total - counts[term] + 0.5) / (counts[term] + 0.5)) for term in whole)
     return whole, (BM25_K1 + 1) * sum(max(1e-6, weight) for weight in weights)
 
 
@@ -145,30 +178,32 @@ def _by_code(
     dead = _dead(connection)
     code = layout.codes(query[None])[0]
     cosine = np.cos(np.pi * np.arange(layout.words * 64 + 1) / layout.dims).astype(np.float32)
-    best, moments = NOTHING, np.zeros(3)
+    occurrences = np.zeros(len(cosine), dtype=np.int64)
+    numbers = np.array([], dtype=np.int64)
+    nearest = np.array([], dtype=np.uint16)
+    limit = len(cosine)
     for blocks, parts in scan(connection, "codes", CODE_SLOTS, _blocks_of(allowed, CODE_SLOTS)):
-        numbers = _numbers(blocks, CODE_SLOTS)
-        usable = _usable(numbers, dead, allowed)
-        scores = cosine[np.concatenate([_distances(part, code) for part in parts])]
-        moments += _moments(scores[usable])
-        if len(best.scores) >= count:
-            usable &= scores > best.scores.min()
-        numbers = np.concatenate([best.numbers, numbers[usable]])
-        scores = np.concatenate([best.scores, scores[usable]])
-        if len(scores) > count:
-            chosen = np.argpartition(-scores, count)[:count]
-            numbers, scores = numbers[chosen], scores[chosen]
-        best = Ranking(numbers, scores)
-    return replace(best, spread=_deviation(moments))
+        found = _numbers(blocks, CODE_SLOTS)
+        distances = np.concatenate([_distances(part, code) for part in parts])
+        usable = _usable(found, dead, allowed)
+        occurrences += np.bincount(distances[usable], minlength=len(cosine))
+        chosen = np.flatnonzero(usable & (distances < limit))
+        numbers, nearest = np.append(numbers, found[chosen]), np.append(nearest, distances[chosen])
+        if len(numbers) > 2 * count:  # seldom: most blocks have none that is near enough
+            kept = np.argpartition(nearest, count)[:count]
+            numbers, nearest, limit = numbers[kept], nearest[kept], int(nearest[kept].max())
+    kept = np.argsort(nearest, kind="stable")[:count]
+    moments = np.array([occurrences.sum(), occurrences @ cosine, occurrences @ np.square(cosine)])
+    return Ranking(numbers[kept], cosine[nearest[kept]], _deviation(moments))
 
 
-def _distances(data: bytes, code: npt.NDArray[np.uint64]) -> IntArray:
+def _distances(data: bytes, code: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
     """Bits in which each code of a block differs from one."""
     words = np.frombuffer(data, dtype=np.uint64).reshape(len(code), -1)
     total = np.zeros(words.shape[1], dtype=np.uint16)
     for row, word in zip(words, code):
         total += np.bitwise_count(row ^ word)
-    return total.astype(np.int64)
+    return total
 
 
 def _moments(scores: FloatArray) -> npt.NDArray[np.float64]:

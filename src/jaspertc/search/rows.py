@@ -227,4 +227,7 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def _count(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "INSERT INTO meta VALUES ('writes', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1"
+    )
     connection.execute("UPDATE meta SET value = (SELECT count(*) FROM documents) WHERE key = 'documents'")

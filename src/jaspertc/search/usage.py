@@ -17,17 +17,17 @@ from jaspertc.errors import IndexFileError
 from jaspertc.search.blocks import FloatArray
 from jaspertc.search.schema import connect, transaction
 
-# A mean of fewer queries says more about them than about the index.
-STABLE_QUERIES = 50
+# The mean of fewer says more about these queries than about the index: that of 50 lost on some sets.
+STABLE_QUERIES = 500
 STRENGTH = 0.5
 KEPT_IN_MEMORY = 64  # searches
 
 
 def centred(connection: sqlite3.Connection, query: FloatArray) -> FloatArray:
-    """A query less half the mean of past queries, once that is stable and unless switched off; shape (E,).
+    """A query less half the mean of past queries, if that is switched on and once it is stable; shape (E,).
 
-    Documents near to whatever was asked for are found too often; this takes it from them. The documents' own
-    vectors need no change.
+    Documents near to whatever was asked for are found too often; this takes it from them. Their own vectors
+    need no change. It is for searches by vectors alone: hybrid ones gain nothing (docs/reports/search.md).
     """
     count, total, is_on = past_queries(connection)
     if not is_on or count < STABLE_QUERIES:
@@ -41,7 +41,7 @@ def past_queries(connection: sqlite3.Connection) -> tuple[int, npt.NDArray[np.fl
     keys = "('queries', 'query_sum', 'centring')"
     values = dict(connection.execute(f"SELECT key, value FROM meta WHERE key IN {keys}"))
     total = np.frombuffer(values.get("query_sum", b""), dtype=np.float64)
-    return values.get("queries", 0), total, bool(values.get("centring", 1))
+    return values.get("queries", 0), total, bool(values.get("centring", 0))
 
 
 class Usage:
