@@ -8,7 +8,7 @@ from typing import Any
 from jaspertc.engine import runtimes
 from jaspertc.errors import InputError
 from jaspertc.model.lengths import check_ratio
-from jaspertc.recipe.recipe import SentenceTransformersTeacher, TeacherRecipe
+from jaspertc.teachers import SentenceTransformersTeacher, TeacherConfig
 from lab.gpu import GPU_RUNTIMES
 
 RUNTIMES = (*runtimes.RUNTIMES, *GPU_RUNTIMES)
@@ -141,13 +141,13 @@ def read_contender(name: str) -> Spec:
     )
 
 
-def peer_spec(peer: TeacherRecipe) -> Spec:
+def peer_spec(peer: TeacherConfig) -> Spec:
     """A contender of a peer as ``--peer`` names it.
 
     Raises:
         InputError: it is of a kind that is not timed here, or has prompts.
     """
-    if not isinstance(peer, SentenceTransformersTeacher):
+    if not isinstance(peer, SentenceTransformersTeacher.Config):
         raise InputError(
             f"--peer {peer.name}: kind is {peer.kind!r}, only sentence-transformers peers are timed here; "
             "give sentence-transformers=FOLDER"

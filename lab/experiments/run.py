@@ -21,16 +21,17 @@ from typing import Annotated, Any, Literal
 
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.checkpoint.parts import with_compressor
+from jaspertc.config import Between
 from jaspertc.errors import ConfigError, InputError, JasperError
 from jaspertc.files.aside import written_aside
-from jaspertc.recipe.reader import Between, Reader
-from jaspertc.recipe.recipe import TEACHER_KINDS, Recipe, TeacherRecipe
-from jaspertc.recipe.stages import StageConfig, with_compressor_keys
+from jaspertc.recipe.reader import Reader
+from jaspertc.recipe.recipe import Recipe, recipe_of, training_sections
+from jaspertc.recipe.stages import StageConfig
 from jaspertc.teaching.mining import PairMiner
 from jaspertc.teaching.targets import Targets
 from jaspertc.train.distributed import start_processes
 from jaspertc.train.loop import DTYPES, StepReport
-from jaspertc.train.run import MODEL, Distillation, training_sections
+from jaspertc.train.run import MODEL, Distillation
 from jaspertc.train.saving import saved_states
 from jaspertc.train.watching import Watch
 
@@ -205,17 +206,10 @@ def to_recipe(tables: Tables, content: Tables, base: Path, seed: int, folder: Pa
     if "mining" in tables:
         mined = digest([content.get(key) for key in ("texts", "teachers", "fusion", "mining")])
         tables["mining"]["output"] = str(folder / f"negatives-{mined}.jsonl.gz")
-    stages = [
-        with_compressor_keys(  # a variant without compressor has no use for the base's keys of one
-            {
-                key: value
-                for key, value in stage.items()
-                if (stage.get("compressor"), key) != ("none", "mlp_size")
-            }
-        )
-        for stage in tables.get("stages", [])
-    ]
-    return Reader(base, {TeacherRecipe: TEACHER_KINDS}).section(Recipe, tables | {"stages": stages}, "")
+    for stage in tables.get("stages", []):
+        if stage.get("compressor") == "none":
+            stage.pop("mlp_size", None)  # a variant without compressor has no use for the base's keys of one
+    return recipe_of(tables, base)
 
 
 def carry_out(plan: Plan) -> None:

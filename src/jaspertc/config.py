@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from jaspertc.errors import ConfigError
 
@@ -12,6 +12,62 @@ T = TypeVar("T")
 
 DEFAULT_THRESHOLD = 80
 DEFAULT_RATIO = 0.5
+
+
+class Between(NamedTuple):
+    """Marks the numbers a key may have, both ends included, as in ``Annotated[int, Between(1)]``."""
+
+    low: float
+    high: float = math.inf
+
+
+class Above(NamedTuple):
+    """Marks the numbers a key may have, the end left out."""
+
+    low: float
+
+
+FOLDER_OR_NAME = object()  # marks a string that is a folder, a built-in model or a hub name
+
+Count = Annotated[int, Between(1)]
+AtLeastZero = Annotated[int, Between(0)]
+Positive = Annotated[float, Above(0)]
+Share = Annotated[float, Between(0, 1)]
+ModelName = Annotated[str, FOLDER_OR_NAME]
+
+
+def check_values(cls: type, values: Mapping[str, Any], where: str = "") -> None:
+    """Numbers must lie where the annotations of dataclass ``cls`` say, strings be of those they list.
+
+    Raises:
+        ConfigError: one is not; key (after ``where``), value and what is allowed are named.
+    """
+    for key, hint in get_type_hints(cls, include_extras=True).items():
+        if key in values:
+            _check_value(hint, values[key], where + key)
+
+
+def _check_value(hint: Any, value: Any, key: str) -> None:
+    mark = getattr(hint, "__metadata__", (None,))[0]
+    choices = get_args(hint)
+    if value is None:
+        return
+    if isinstance(mark, Above):
+        require(mark.low < value < math.inf, f"{key} is {value}, it must be > {mark.low:g}")
+    elif isinstance(mark, Between):
+        allowed = f"from {mark.low:g} to {mark.high:g}" if mark.high < math.inf else f"at least {mark.low:g}"
+        inside = mark.low <= value <= mark.high and math.isfinite(value)
+        require(inside, f"{key} is {value}, it must be {allowed}")
+    elif get_origin(hint) is Literal:
+        require_choice(key, value, choices)
+    elif get_origin(hint) is tuple:
+        for index, item in enumerate(value):
+            _check_value(choices[0], item, f"{key}[{index}]")
+    elif get_origin(hint) is Mapping:
+        for name, item in value.items():
+            _check_value(choices[1], item, f"{key}.{name}")
+    elif type(None) in choices:
+        _check_value(choices[0], value, key)
 
 
 def require(condition: bool, message: str) -> None:

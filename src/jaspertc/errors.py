@@ -53,3 +53,7 @@ class MissingExtraError(JasperError, ImportError):
 
 class TrainingError(JasperError):
     """Training cannot start, go on or be resumed."""
+
+
+class TeacherError(JasperError):
+    """A teacher cannot be loaded or reached, or gives something else than vectors."""

@@ -120,7 +120,7 @@ def test_distil_shows_a_bar_while_tokens_are_prepared_and_one_a_stage(terminal, 
             return {}
 
     monkeypatch.setattr(run, "Distillation", Run)
-    monkeypatch.setattr(run, "training_sections", lambda recipe: (None, Run.training))
+    monkeypatch.setattr("jaspertc.recipe.recipe.training_sections", lambda recipe: (None, Run.training))
     monkeypatch.setattr(distributed, "start_processes", lambda device: (SimpleNamespace(rank=0), "cpu"))
     monkeypatch.setattr(boards, "Boards", lambda *_: SimpleNamespace(add=lambda *_: None, close=lambda: None))
     distil._distil(Run.recipe, None)

@@ -88,7 +88,7 @@ def tables(tmp_path_factory):
             found[f"{name} {len(found)}"] = table
 
         patch.setattr("jaspertc.cli.tables.show", collect)
-        patch.setattr("jaspertc.train.plan.measured_speed", lambda: 5e11)
+        patch.setattr("jaspertc.recipe.plan.measured_speed", lambda: 5e11)
         patch.setattr("jaspertc.cli.demo.ROUNDS", 1)
         passages = [row for row in load_samples("passages") if 300 < len(row["text"]) < 900][:6]
         ids = {row["id"] for row in passages}

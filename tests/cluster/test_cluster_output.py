@@ -19,7 +19,7 @@ from jaspertc.cluster.units import cut, find_inputs
 from jaspertc.cluster.workers import MOST_TRIES, EmbedWorker, Feed
 from jaspertc.corpus.formats import Block
 from jaspertc.errors import DataFileError
-from jaspertc.teaching.texts import Text
+from jaspertc.teaching.recipe_texts import Text
 
 fsspec = pytest.importorskip("fsspec")
 FIELDS = Fields(text="text", id="id", ids="string", most_bytes=1 << 20)

@@ -11,7 +11,7 @@ import pytest
 from jaspertc.errors import ConfigError
 from jaspertc.evaluation.contenders import load_peers, read_peers
 from jaspertc.recipe.recipe import read_recipe
-from jaspertc.teachers.adapters import JaspertcAdapter
+from jaspertc.teachers import JaspertcTeacher
 from jaspertc.teaching.fill import Teaching
 from jaspertc.teaching.targets import Targets
 
@@ -76,13 +76,13 @@ def test_a_teacher_alone_and_in_the_target_embeds_once(
     texts = ["one text", "another text", "one text"]
     expected = [contender.fresh(texts, "") for contender in (fused, alone)]
     embedded: list[str] = []
-    encode = JaspertcAdapter.encode
+    encode = JaspertcTeacher.encode
 
-    def counted(adapter: JaspertcAdapter, given: Sequence[str], prompt: str) -> npt.NDArray[np.float32]:
+    def counted(adapter: JaspertcTeacher, given: Sequence[str], prompt: str) -> npt.NDArray[np.float32]:
         embedded.extend(given)
         return encode(adapter, given, prompt)
 
-    monkeypatch.setattr(JaspertcAdapter, "encode", counted)
+    monkeypatch.setattr(JaspertcTeacher, "encode", counted)
     for contender, vectors in zip((fused, alone), expected):
         assert np.abs(contender.embed(texts, "") - vectors).max() <= 1e-6
     assert sorted(embedded) == ["another text", "one text"]

@@ -15,7 +15,8 @@ from jaspertc.errors import ConfigError, InputError, JasperError
 from jaspertc.evaluation.store import read_table
 from jaspertc.evaluation.tables import foreign
 from jaspertc.recipe.reader import Reader
-from jaspertc.recipe.recipe import RetrievalFile, Validation, read_recipe
+from jaspertc.recipe.recipe import read_recipe
+from jaspertc.recipe.texts import RetrievalFile, Validation
 from jaspertc.teaching.fill import Teaching
 from jaspertc.teaching.validation import read_validation
 from lab.experiments import run

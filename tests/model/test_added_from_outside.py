@@ -27,7 +27,7 @@ from jaspertc.model.backbones import BACKBONES, Backbone
 from jaspertc.model.compressors import COMPRESSORS, Compressor, TokenRows
 from jaspertc.model.cost import encoder_flops, text_flops
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe.stages import Objective, StageConfig, with_compressor_keys
+from jaspertc.recipe.stages import Objective, TextStage, with_compressor_keys
 from jaspertc.text.packing import IntArray, PackedBatch, pack
 from jaspertc.train.step import StepBatch, accumulate_gradients
 
@@ -192,14 +192,14 @@ def test_grafted_and_planned() -> None:
 
 def test_a_stage_asks_for_it_with_its_own_keys() -> None:
     table = with_compressor_keys({"name": "two", "compressor": "blend", "share": 0.25, "steps": 3})
-    stage = StageConfig(**table, learning_rate=1e-3, objective=OBJECTIVE)
+    stage = TextStage(**table, learning_rate=1e-3, objective=OBJECTIVE)
     assert (stage.compressor, stage.compressor_keys) == ("blend", {"share": 0.25})
     assert (
         with_compressor(encoder(), stage.compressor, keys=stage.compressor_keys).config.compressor.share
         == 0.25
     )
     with pytest.raises(ConfigError, match=r"did you mean 'blend"):
-        StageConfig(**{**table, "compressor": "blend-litle"}, learning_rate=1e-3, objective=OBJECTIVE)
+        TextStage(**{**table, "compressor": "blend-litle"}, learning_rate=1e-3, objective=OBJECTIVE)
     with pytest.raises(ConfigError, match=r"share is 2\.0, it must lie in"):
         with_compressor(encoder(), "blend", keys={"share": 2.0})
     with pytest.raises(ConfigError, match=r"unknown key 'shar'.*did you mean 'share'"):

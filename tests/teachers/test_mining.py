@@ -16,7 +16,7 @@ from jaspertc.recipe.recipe import read_recipe
 from jaspertc.teaching import mining
 from jaspertc.teaching.fill import Teaching
 from jaspertc.teaching.mining import MinedPair, PairMiner, read_mined
-from jaspertc.teaching.ranking import NOTHING, first_of_each_row, top_documents
+from jaspertc.teaching.nearest import NOTHING, first_of_each_row, top_documents
 from jaspertc.teaching.targets import Targets
 
 RECIPE = """

@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 from teacher_fakes import cache_bytes, make_package, make_recipe, make_texts
 
-from jaspertc.errors import ConfigError, DataFileError
+from jaspertc.errors import ConfigError, DataFileError, TeacherError
 from jaspertc.files.folders import CacheError
 from jaspertc.recipe.recipe import read_recipe
-from jaspertc.teachers.endpoint import TeacherError
 from jaspertc.teachers.fusion import unit
 from jaspertc.teaching.cache import VectorCache
 from jaspertc.teaching.fill import Teaching
 from jaspertc.teaching.keys import content_id
+from jaspertc.teaching.recipe_texts import RecipeTexts
 from jaspertc.teaching.targets import Targets
-from jaspertc.teaching.texts import RecipeTexts
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +37,7 @@ def teach(recipe, **options):
 
 
 def expected(recipe, texts):
-    from jaspertc.teachers.adapters import load_teacher
+    from jaspertc.teachers import load_teacher
 
     return load_teacher(read_recipe(recipe).teachers[0]).encode(texts, "")
 

@@ -8,7 +8,7 @@ import torch
 from jaspertc.config import BackboneConfig, HeadConfig, ModelConfig
 from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe.stages import Objective, StageConfig
+from jaspertc.recipe.stages import Objective, TextStage
 from jaspertc.train.step import StepBatch
 
 OBJECTIVES = {
@@ -53,7 +53,7 @@ def exact(batch: StepBatch) -> StepBatch:
     return replace(batch, teacher=batch.teacher.astype(np.float64))
 
 
-def stage(**changes: object) -> StageConfig:
+def stage(**changes: object) -> TextStage:
     values = {
         "name": "stage-3",
         "steps": 12,
@@ -64,4 +64,4 @@ def stage(**changes: object) -> StageConfig:
         "token_budget": 100,
         "save_every": 4,
     }
-    return StageConfig(**(values | changes))  # type: ignore[arg-type]
+    return TextStage(**(values | changes))  # type: ignore[arg-type]

@@ -269,7 +269,7 @@ def test_pairs_come_with_their_own_documents(make_run) -> None:
 def test_killed_ten_times_gives_the_same_weights(make_run) -> None:
     dice = random.Random(3)
     recipe = make_run("killed", steps=40)
-    command = [sys.executable, "-m", "jaspertc", "distil", str(recipe), "--resume"]
+    command = [sys.executable, "-m", "jaspertc", "distil", str(recipe)]
     environment = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     killed = 0
     while killed < 10:
@@ -348,7 +348,7 @@ def test_other_tokens_are_refused(make_run) -> None:
 
 
 def test_without_training_sections(tmp_path: Path) -> None:
-    from jaspertc.train.run import training_sections
+    from jaspertc.recipe.recipe import training_sections
 
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.format(steps=3, student="", training="").split("[student]")[0])

@@ -19,10 +19,10 @@ from small_training import OBJECTIVES, batch_at, exact, stage, student
 from jaspertc.config import BackboneConfig, HeadConfig, ModelConfig
 from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 from jaspertc.model.encoder import Encoder
+from jaspertc.recipe.plan import plan
 from jaspertc.recipe.recipe import Recipe, read_recipe
-from jaspertc.recipe.stages import StageConfig, Unfreeze
+from jaspertc.recipe.stages import TextStage, Unfreeze
 from jaspertc.train.loop import StepReport, run_stage
-from jaspertc.train.plan import plan
 from jaspertc.train.saving import saved_states
 from jaspertc.train.sharding import is_sharded, shard, whole, whole_encoder
 from jaspertc.train.step import StepBatch, accumulate_gradients
@@ -99,7 +99,7 @@ def new_student(name: str) -> Encoder:
     return encoder if precision_of(name) == "bfloat16" else encoder.double()
 
 
-def config_of(name: str, **changes: Any) -> StageConfig:
+def config_of(name: str, **changes: Any) -> TextStage:
     return stage(**({"steps": 6, "clip": 5.0, "save_every": 2} | RUNS[name][2] | changes))
 
 
@@ -287,9 +287,9 @@ def test_the_plan_counts_shares() -> None:
     full = replace(recipe, training=replace(recipe.training, sharding="full"))
 
     def gib(recipe: Recipe, devices: int) -> list[float]:
-        return [row.gib for row in plan(recipe, flops_per_second=1e15, devices=devices).rows]
+        return [row.gib for row in plan(recipe, flops_per_second=1e15, gpus=devices).distil]
 
     assert gib(full, 1) == gib(recipe, 1)
-    for shared, weights, row in zip(gib(full, 8), gib(recipe, 8), plan(recipe, flops_per_second=1e15).rows):
+    for shared, weights, row in zip(gib(full, 8), gib(recipe, 8), plan(recipe, flops_per_second=1e15).distil):
         saved = (weights - shared) * 2**30
         assert 6 * row.weights < saved < 14 * row.weights  # 14 bytes each, less the table's 8

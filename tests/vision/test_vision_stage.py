@@ -209,7 +209,7 @@ def test_losses_are_those_of_the_formulas() -> None:
     [
         ("tokens = [1, 4, 16]", "tokens = [2]", "square numbers"),
         ("contrastive = 1", "soft = 1", "pictures cannot learn"),
-        ("steps = 12", "steps = 12\nratio = 0.5", "ratio is for texts"),
+        ("steps = 12", "steps = 12\nratio = 0.5", "ratio is for kind 'text'"),
         ("steps = 12", "steps = 12\nviews = 2\ntrain_encoder = true", "views is for a frozen encoder"),
         ("steps = 12", "steps = 12\nveiws = 2", "did you mean 'views'"),
         ('kind = "vision"', 'kind = "visoin"', "did you mean 'vision'"),

@@ -30,7 +30,6 @@ def distil(
     stage: Annotated[
         str | None, typer.Option(metavar="N", help="Only this stage: its number, from 1, or its name.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train nothing; check every file and print the plan.")
     ] = False,
@@ -38,26 +37,18 @@ def distil(
     """Train a student from teachers' vectors, in the stages of a recipe.
 
     `jaspertc teach RECIPE` must have run. Everything is checked before the first step. States are saved
-    on the way: with --resume an interrupted run ends with the weights of an unbroken one. Several
-    processes: accelerate launch -m jaspertc distil RECIPE.
+    on the way: run the same command after an interruption, and it ends with the weights of an unbroken run.
+    Several processes: accelerate launch -m jaspertc distil RECIPE.
     """
-    from jaspertc.recipe.recipe import read_recipe
-    from jaspertc.train.run import training_sections
+    from jaspertc.recipe.recipe import read_recipe, training_sections
 
     read = read_recipe(recipe)
-    _, training = training_sections(read)
+    training_sections(read)
     only = None if stage is None else _stage_number(read, stage)
-    if dry_run:
-        if os.environ.get("RANK", "0") == "0":
-            _plan(read)
-        return
-    run_folder = training.folder
-    if run_folder.exists() and any(run_folder.glob("*/step-*")) and not resume and only is None:
-        raise InputError(
-            f"{run_folder} holds a run already; give --resume to go on with it, or delete the folder to "
-            "start anew"
-        )
-    _distil(read, only)
+    if not dry_run:
+        _distil(read, only)
+    elif os.environ.get("RANK", "0") == "0":
+        _plan(read)
 
 
 def _stage_number(recipe: "Recipe", stage: str) -> int:
@@ -70,8 +61,9 @@ def _stage_number(recipe: "Recipe", stage: str) -> int:
 
 
 def _distil(recipe: "Recipe", only: int | None) -> None:
+    from jaspertc.recipe.recipe import training_sections
     from jaspertc.train.distributed import start_processes
-    from jaspertc.train.run import Distillation, training_sections
+    from jaspertc.train.run import Distillation
     from jaspertc.train.vision import VisionRun
 
     processes, device = start_processes(training_sections(recipe)[1].device)
@@ -166,28 +158,29 @@ def _print_table(run: "Distillation | VisionRun") -> None:
 def _plan(recipe: "Recipe") -> None:
     from jaspertc.cli.tables import show
     from jaspertc.errors import ConfigError
+    from jaspertc.recipe.plan import plan
     from jaspertc.reports.content import Table
     from jaspertc.reports.numbers import count, duration, number
-    from jaspertc.train.plan import plan
 
-    made = plan(recipe)
+    planned = plan(recipe)
     columns = ["stage", "steps", "texts a step", "tokens", "kept", "compute", "time", "GiB"]
     rows = [
         [
-            row.name,
-            f"{row.steps:,}",
-            f"{row.texts:,}",
-            count(row.tokens),
-            count(row.compressed),
-            count(row.flops, " FLOP"),
-            duration(row.hours),
-            number(row.gib),
+            cost.name.removeprefix("distil "),
+            f"{cost.steps:,}",
+            f"{cost.batch:,}",
+            count(cost.tokens),
+            count(cost.compressed),
+            count(cost.flops, " FLOP"),
+            duration(cost.hours),
+            number(cost.gib),
         ]
-        for row in made.rows
+        for cost in planned.distil
     ]
     show(Table(title="plan", columns=columns, rows=rows))
-    for line in made.notes:
+    flops, hours = (sum(getattr(cost, name) for cost in planned.distil) for name in ("flops", "hours"))
+    for line in (*planned.notes, f"all stages: {count(flops, ' FLOP')}, {duration(hours)}"):
         write(line)
-    if made.problems:
-        raise ConfigError("; ".join(made.problems))
+    if planned.problems:
+        raise ConfigError("; ".join(planned.problems))
     write("every file is there")

@@ -8,7 +8,7 @@ import typer
 from jaspertc.cli.progress import write
 
 if TYPE_CHECKING:
-    from jaspertc.recipe.costs import Costs
+    from jaspertc.recipe.plan import Plan
 
 
 def plan(
@@ -30,15 +30,15 @@ def plan(
     Nothing is computed or fetched; the files of the recipe need not be there. Hours hold where devices are
     kept busy: see docs/scale.md for where the numbers are from.
     """
-    from jaspertc.recipe.costs import plan_costs
+    from jaspertc.recipe.plan import plan as plan_of
     from jaspertc.recipe.recipe import read_recipe
 
     read = read_recipe(recipe)
     for count in texts or [None]:  # type: ignore[list-item]
-        _print(plan_costs(read, gpus=gpus, kind=kind, texts=count, tokens=tokens), hourly_cost)
+        _print(plan_of(read, gpus=gpus, kind=kind, texts=count, tokens=tokens), hourly_cost)
 
 
-def _print(costs: "Costs", hourly_cost: float | None) -> None:
+def _print(planned: "Plan", hourly_cost: float | None) -> None:
     from jaspertc.cli.tables import show
     from jaspertc.reports.content import Table
     from jaspertc.reports.numbers import count, duration, number
@@ -55,11 +55,11 @@ def _print(costs: "Costs", hourly_cost: float | None) -> None:
             number(cost.gigabytes),
             *([] if hourly_cost is None else [number(cost.hours * hourly_cost)]),
         ]
-        for cost in (*costs.teach, *costs.distil)
+        for cost in (*planned.teach, *planned.distil)
     ]
     columns += [] if hourly_cost is None else ["cost"]
-    show(Table(title=f"{costs.texts:,} texts", columns=columns, rows=rows))
-    price_note = "" if hourly_cost is None else f", {number(costs.hours * hourly_cost)} in all"
-    write(f"all steps one after another: {duration(costs.hours)}{price_note}")
-    for note in costs.notes:
+    show(Table(title=f"{planned.texts:,} texts", columns=columns, rows=rows))
+    price_note = "" if hourly_cost is None else f", {number(planned.hours * hourly_cost)} in all"
+    write(f"all steps one after another: {duration(planned.hours)}{price_note}")
+    for note in planned.notes:
         write(note)

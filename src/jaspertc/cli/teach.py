@@ -84,7 +84,7 @@ def _verify(recipe: "Recipe", name: str | None) -> None:
     """Check every shard, say what is wrong with each damaged one, and count texts without a vector."""
     from jaspertc.files.folders import CacheError
     from jaspertc.teaching.fill import check_roles, choose_teachers
-    from jaspertc.teaching.texts import RecipeTexts
+    from jaspertc.teaching.recipe_texts import RecipeTexts
     from jaspertc.teaching.verifying import verify_folder
 
     teachers = choose_teachers(recipe, name)

@@ -13,22 +13,23 @@ from jaspertc.cluster.meter import Meter
 from jaspertc.cluster.session import ERROR, ClusterError, Pool, cluster, mapped, require_ray
 from jaspertc.cluster.workers import Feed, TeachWorker, probe
 from jaspertc.errors import ConfigError
-from jaspertc.recipe.recipe import Recipe, TeacherRecipe
+from jaspertc.recipe.recipe import Recipe
+from jaspertc.teachers import Teacher, TeacherConfig
 from jaspertc.teaching.fill import Job, Teaching
 
 OnShard = Callable[[Job, Meter], None]
 
 
-class RemoteTeacher:
-    """A teacher that only workers load; see ``teaching.adapters.Teacher``.
+class RemoteTeacher(Teacher):
+    """A teacher that only workers load.
 
     Raises:
         ClusterError: it cannot be loaded there.
         ConfigError: its vectors have another width than the recipe says.
     """
 
-    def __init__(self, recipe: TeacherRecipe, pool: Pool) -> None:
-        self.recipe, self.pool = _for_workers(recipe, pool), pool
+    def __init__(self, config: TeacherConfig, pool: Pool) -> None:
+        self.recipe, self.pool = _for_workers(config, pool), pool
         found = self._probe([], "")
         self.dims: int = found["dims"]
         self.identity: dict[str, Any] = found["identity"]
@@ -134,7 +135,7 @@ def run_job(
     return meter
 
 
-def _for_workers(recipe: TeacherRecipe, pool: Pool) -> TeacherRecipe:
+def _for_workers(recipe: TeacherConfig, pool: Pool) -> TeacherConfig:
     """The same teacher: folders absolute, and where it counts threads itself, as many as the worker has."""
     changes: dict[str, Any] = {"threads": pool.threads} if hasattr(recipe, "threads") else {}
     for name in ("model", "path"):

@@ -16,11 +16,10 @@ from jaspertc.cluster.session import ERROR, use_threads
 from jaspertc.cluster.storage import Folder
 from jaspertc.cluster.units import Unit
 from jaspertc.errors import DataFileError, JasperError
-from jaspertc.recipe.recipe import TeacherRecipe
-from jaspertc.teachers.adapters import load_teacher
+from jaspertc.teachers import TeacherConfig, load_teacher
 from jaspertc.teaching.fill import BLOCK, encode_checked
 from jaspertc.teaching.keys import keys_of
-from jaspertc.teaching.texts import Text
+from jaspertc.teaching.recipe_texts import Text
 
 MOST_TRIES = 20  # of a unit whose worker dies each time
 KEPT_SHARDS = 256
@@ -143,7 +142,7 @@ class TeachWorker:
         threads: of matrix products.
     """
 
-    def __init__(self, *, recipe: TeacherRecipe, prompt: str, feed: Any, threads: int) -> None:
+    def __init__(self, *, recipe: TeacherConfig, prompt: str, feed: Any, threads: int) -> None:
         use_threads(threads)
         self.teacher, self.prompt, self.feed = load_teacher(recipe), prompt, feed
         model = getattr(self.teacher, "model", None)
@@ -177,7 +176,7 @@ class TeachWorker:
         return {name: [value] for name, value in row.items()}
 
 
-def probe(recipe: TeacherRecipe, texts: list[str], prompt: str, threads: int) -> dict[str, Any]:
+def probe(recipe: TeacherConfig, texts: list[str], prompt: str, threads: int) -> dict[str, Any]:
     """Load a teacher where its workers will be: its width, identity, and vectors of some texts."""
     use_threads(threads)
     try:

@@ -23,7 +23,7 @@ from jaspertc.errors import ConfigError, InputError
 from jaspertc.evaluation.fused import FusedPeer, FusedTarget, Memory
 from jaspertc.evaluation.prompts import max_length_of, prompt_of
 from jaspertc.recipe.reader import Reader
-from jaspertc.recipe.recipe import TEACHER_KINDS, TeacherRecipe
+from jaspertc.teachers import TeacherConfig, teacher_kinds
 
 if TYPE_CHECKING:
     from jaspertc.engine.embedder import Embedder
@@ -73,7 +73,7 @@ class Contender:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FunctionPeer(TeacherRecipe):
+class FunctionPeer(TeacherConfig):
     """Any Python function from a list of texts to vectors: ``package.module:function``. Its code is run."""
 
     function: str
@@ -83,10 +83,10 @@ class FunctionPeer(TeacherRecipe):
 class PeerFile:
     """A TOML file of ``[[peers]]``, with the keys of the ``[[teachers]]`` of a recipe."""
 
-    peers: tuple[TeacherRecipe, ...]
+    peers: tuple[TeacherConfig, ...]
 
 
-KINDS: dict[str, type[TeacherRecipe]] = {**TEACHER_KINDS, "function": FunctionPeer, "fused": FusedPeer}
+KINDS: dict[str, type[TeacherConfig]] = {**teacher_kinds(), "function": FunctionPeer, "fused": FusedPeer}
 MAIN_KEY = {"use": "path", "function": "function", "fused": "recipe"}
 
 
@@ -153,13 +153,13 @@ class Swept:
         return np.asarray(vectors, dtype=np.float32)
 
 
-def read_peers(specs: Sequence[str]) -> list[TeacherRecipe]:
+def read_peers(specs: Sequence[str]) -> list[TeacherConfig]:
     """The peers that ``--peer`` names: each ``KIND=PATH``, or a TOML file with ``[[peers]]``.
 
     Raises:
         ConfigError: a kind is unknown, a file cannot be read or has a wrong key, or two peers have one name.
     """
-    found: list[TeacherRecipe] = []
+    found: list[TeacherConfig] = []
     for spec in specs:
         kind, equals, value = spec.partition("=")
         if spec.endswith(".toml") and kind not in KINDS:
@@ -175,7 +175,7 @@ def read_peers(specs: Sequence[str]) -> list[TeacherRecipe]:
             name = Path(value).name.split(":")[0] if kind == "function" else Path(value).name
             place = str(Path(value).absolute()) if key in ("path", "recipe") else value
             table = {"name": name, "kind": kind, key: place}
-            found.append(Reader(Path("--peer"), {TeacherRecipe: KINDS}).section(TeacherRecipe, table, spec))
+            found.append(Reader(Path("--peer"), {TeacherConfig: KINDS}).section(TeacherConfig, table, spec))
     names = [peer.name for peer in found]
     for name in names:
         if names.count(name) > 1:
@@ -183,7 +183,7 @@ def read_peers(specs: Sequence[str]) -> list[TeacherRecipe]:
     return found
 
 
-def load_peers(recipes: Sequence[TeacherRecipe]) -> list[Contender]:
+def load_peers(recipes: Sequence[TeacherConfig]) -> list[Contender]:
     """Peers, ready to embed; a teacher that stands alone and in a fused target embeds each text once.
 
     Raises:
@@ -193,7 +193,7 @@ def load_peers(recipes: Sequence[TeacherRecipe]) -> list[Contender]:
     return [_load_peer(recipe, memory) for recipe in recipes]
 
 
-def _load_peer(recipe: TeacherRecipe, memory: Memory) -> Contender:
+def _load_peer(recipe: TeacherConfig, memory: Memory) -> Contender:
     if isinstance(recipe, FunctionPeer):
         return _function_peer(recipe)
     if isinstance(recipe, FusedPeer):
@@ -208,7 +208,7 @@ def _load_peer(recipe: TeacherRecipe, memory: Memory) -> Contender:
             fresh=fused.embed,
             forget=memory.clear,
         )
-    from jaspertc.teachers.adapters import load_teacher
+    from jaspertc.teachers import load_teacher
 
     folder = Path(str(getattr(recipe, "path", "") or getattr(recipe, "model", "")))
     if recipe.kind == "sentence-transformers" and not folder.exists():
@@ -229,12 +229,12 @@ def _load_peer(recipe: TeacherRecipe, memory: Memory) -> Contender:
     )
 
 
-def _read_file(path: Path) -> list[TeacherRecipe]:
+def _read_file(path: Path) -> list[TeacherConfig]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
-    return list(Reader(path, {TeacherRecipe: KINDS}).section(PeerFile, content, "").peers)
+    return list(Reader(path, {TeacherConfig: KINDS}).section(PeerFile, content, "").peers)
 
 
 def _function_peer(recipe: FunctionPeer) -> Contender:

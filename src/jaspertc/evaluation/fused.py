@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe.recipe import TeacherRecipe, read_recipe
+from jaspertc.recipe.recipe import read_recipe
+from jaspertc.teachers import TeacherConfig
 from jaspertc.teachers.fusion import fuse
 
 if TYPE_CHECKING:
-    from jaspertc.teachers.adapters import Teacher
+    from jaspertc.teachers import Teacher
 
 FloatArray = npt.NDArray[np.float32]
 Encode = Callable[["Teacher", Sequence[str], str], FloatArray]
@@ -46,7 +47,7 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusedPeer(TeacherRecipe):
+class FusedPeer(TeacherConfig):
     """The teachers of a recipe, fused as it says; its cached vectors are what reducers are fitted on."""
 
     recipe: Path
@@ -66,7 +67,7 @@ class FusedTarget:
     """
 
     def __init__(self, path: Path) -> None:
-        from jaspertc.teachers.adapters import load_teacher
+        from jaspertc.teachers import load_teacher
         from jaspertc.teaching.targets import Targets
 
         recipe = read_recipe(path)

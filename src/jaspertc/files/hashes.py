@@ -1,6 +1,9 @@
-"""Ids that depend on a text alone."""
+"""Hashes of texts and of files: ids that depend on a text alone, and what a folder holds."""
 
+import hashlib
+from collections.abc import Iterable
 from hashlib import blake2b
+from pathlib import Path
 
 
 def hash_of(text: str, size: int) -> bytes:
@@ -16,3 +19,13 @@ def number_of(text: str) -> int:
 def content_id(text: str) -> str:
     """The id of a text that has none: a hash of its content."""
     return f"sha:{hash_of(text, 16).hex()}"
+
+
+def files_hash(folder: Path, paths: Iterable[Path]) -> str:
+    """16 hexadecimal digits of a hash of files' names within ``folder`` and their contents, in any order."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in paths if path.is_file()):
+        with path.open("rb") as file:
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]

@@ -1,6 +1,9 @@
 """What devices compute, and what share of it such work reaches. Each number says where it is from."""
 
+import time
 from dataclasses import dataclass
+
+import torch
 
 from jaspertc.errors import InputError
 
@@ -58,3 +61,16 @@ def find_device(kind: str) -> Device | None:
     if kind.lower() not in DEVICES:
         raise InputError(f"--kind is {kind!r}, it must be {HERE} or one of {', '.join(DEVICES)}")
     return DEVICES[kind.lower()]
+
+
+def measured_speed(seconds: float = 0.5, dtype: torch.dtype = torch.bfloat16) -> float:
+    """FLOP/s of matrix products of a type on this machine's first device."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = torch.randn(2048, 1024, dtype=dtype, device=device)
+    w = torch.randn(1024, 1024, dtype=dtype, device=device)
+    (x @ w).sum().item()
+    products, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        (x @ w).sum().item()
+        products += 1
+    return products * 2 * x.shape[0] * w.shape[0] * w.shape[1] / (time.perf_counter() - started)

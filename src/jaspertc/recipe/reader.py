@@ -1,14 +1,12 @@
 """Tables of a TOML file to dataclasses, as their annotations say; mistakes are named with file and key."""
 
-import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from jaspertc.config import from_mapping
+from jaspertc.config import FOLDER_OR_NAME, check_values, from_mapping, require_choice
 from jaspertc.errors import ConfigError
 
 T = TypeVar("T")
@@ -16,20 +14,15 @@ T = TypeVar("T")
 SAMPLES = "samples:"
 SAMPLE_FOLDER = Path(__file__).parents[1] / "samples"
 FOLDER_START = (".", "/", "~")
-FOLDER_OR_NAME = object()  # marks a string that is a folder, a built-in model or a hub name
 
 
-class Between(NamedTuple):
-    """Marks the numbers a key may have, both ends included."""
-
-    low: float
-    high: float = math.inf
+Kinds = Mapping[type, Mapping[str, type]]
 
 
 class Reader:
     """Makes sections from tables; ``where`` is the table's name within the file."""
 
-    def __init__(self, file: Path, kinds: Mapping[type, Mapping[str, type]]) -> None:
+    def __init__(self, file: Path, kinds: Kinds) -> None:
         """``kinds``: for a class whose tables have a ``kind``, the class of each."""
         self.file = file
         self.kinds = kinds
@@ -38,10 +31,14 @@ class Reader:
     def section(self, cls: type[T], table: Any, where: str) -> T:
         if not isinstance(table, Mapping):
             raise self._error(where, f"is {table!r:.80}, it must be a table")
-        cls = self._chosen(cls, table, where)
+        base, cls = cls, self._chosen(cls, table, where)
         name = f"[{where}] of {self.file}" if where else str(self.file)
         hints = get_type_hints(cls, include_extras=True)
         unknown = {key: value for key, value in table.items() if key not in hints}
+        for key in unknown:
+            for kind, other in self.kinds.get(base, {}).items():
+                if key in get_type_hints(other):
+                    raise self._error(f"{where}.{key}", f"is for kind {kind!r}; leave it out here")
         if unknown:
             from_mapping(cls, unknown, name)  # raises, with the nearest key
         values = {}
@@ -51,6 +48,7 @@ class Reader:
                 values[item.name] = self._value(hints[item.name], table[item.name], key)
             elif item.default is MISSING and item.default_factory is MISSING:
                 raise self._error(key, f"is missing; add it{_example(item.name)}")
+        check_values(cls, values, f"{self.file}: {where and f'{where}.'}")
         try:
             return from_mapping(cls, values, name)
         except ConfigError as error:
@@ -61,9 +59,9 @@ class Reader:
         if cls not in self.kinds:
             return cls
         kinds = self.kinds[cls]
-        return kinds[
-            self._one_of(tuple(kinds), table.get("kind", getattr(cls, "kind", None)), f"{where}.kind")
-        ]
+        kind = table.get("kind", getattr(cls, "kind", None))  # a default is an attribute of the class
+        require_choice(f"{self.file}: {where}.kind", kind, tuple(kinds))
+        return kinds[kind]
 
     def _value(self, hint: Any, value: Any, key: str) -> Any:
         if get_origin(hint) in (Union, types.UnionType):
@@ -73,11 +71,7 @@ class Reader:
         origin, arguments = get_origin(hint), get_args(hint)
         if origin is Annotated:
             plain_value = self._value(arguments[0], value, key)
-            if arguments[1] is FOLDER_OR_NAME:
-                return self._model(plain_value)
-            return self._within(arguments[1], plain_value, key)
-        if origin is Literal:
-            return self._one_of(arguments, value, key)
+            return self._model(plain_value) if arguments[1] is FOLDER_OR_NAME else plain_value
         if origin is tuple:
             if not isinstance(value, list):
                 raise self._error(key, f"is {value!r:.80}, it must be a list")
@@ -91,9 +85,11 @@ class Reader:
         if origin is Mapping:
             if not isinstance(value, dict):
                 raise self._error(key, f"is {value!r:.80}, it must be a table")
-            if arguments[1] is str:
-                return {name: self._value(str, item, f"{key}.{name}") for name, item in value.items()}
-            return value
+            if arguments[1] is Any:
+                return value
+            return {name: self._value(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
+        if origin is Literal:
+            hint = type(arguments[0])
         if hint is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         plain: type = str if hint is Path else hint
@@ -102,20 +98,6 @@ class Reader:
             raise self._error(key, f"is {value!r:.80}, it must be {names[plain]}")
         if hint is Path:
             return self._path(str(value), key)
-        return value
-
-    def _within(self, allowed: Between, value: Any, key: str) -> Any:
-        if not (allowed.low <= value <= allowed.high and math.isfinite(value)):
-            least = f"at least {allowed.low:g}"
-            range_ = least if allowed.high == math.inf else f"from {allowed.low:g} to {allowed.high:g}"
-            raise self._error(key, f"is {value}, it must be {range_}")
-        return value
-
-    def _one_of(self, choices: tuple[str, ...], value: Any, key: str) -> Any:
-        if value not in choices:
-            near = get_close_matches(str(value), choices, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise self._error(key, f"is {value!r:.80}, it must be one of {', '.join(choices)}{hint}")
         return value
 
     def _path(self, value: str, key: str) -> Path:

@@ -5,11 +5,9 @@ from math import isqrt
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from jaspertc.config import Between, Count, Share
 from jaspertc.errors import ConfigError
-from jaspertc.recipe.reader import Between
-from jaspertc.recipe.stages import Count, StageConfig
-
-TEXT_ONLY = ("compressor", "negatives", "ratio", "min_tokens", "part", "group_by_length")
+from jaspertc.recipe.stages import StageConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +52,10 @@ class VisionStage(StageConfig):
     crop: Annotated[float, Between(0.05, 1)] = 0.6
     turn: Annotated[float, Between(0, 180)] = 15.0
     flip: bool = True
-    colour: Annotated[float, Between(0, 1)] = 0.4
+    colour: Share = 0.4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        usual = {item: StageConfig.__dataclass_fields__[item].default for item in TEXT_ONLY}
-        for name, value in usual.items():
-            if getattr(self, name) != value:
-                raise ConfigError(f"{self.name}.{name} is for texts; leave it out of a stage of pictures")
         for tokens in (*self.tokens, self.default_tokens):
             if isqrt(tokens) ** 2 != tokens:
                 raise ConfigError(

@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.errors import ConfigError
+from jaspertc.errors import ConfigError, TeacherError
 from jaspertc.files.folders import CacheError
-from jaspertc.recipe.recipe import Recipe, TeacherRecipe
-from jaspertc.teachers.adapters import Teacher, load_teacher
-from jaspertc.teachers.endpoint import TeacherError
+from jaspertc.recipe.recipe import Recipe
+from jaspertc.teachers import Teacher, TeacherConfig, load_teacher
 from jaspertc.teaching.cache import CacheWriter
 from jaspertc.teaching.keys import BoolArray, keys_of
+from jaspertc.teaching.recipe_texts import RecipeTexts, Text
 from jaspertc.teaching.targets import check_widths
-from jaspertc.teaching.texts import RecipeTexts, Text
 
 # Texts a call: progress is shown after each. Fixed, so that an interrupted run gives the same bytes.
 BLOCK = 1024
@@ -68,7 +67,7 @@ class Job:
             self.writer.add(ids, keys_of(ids, [text.text for text in shard]), np.concatenate(parts))
 
 
-def choose_teachers(recipe: Recipe, name: str | None) -> tuple[TeacherRecipe, ...]:
+def choose_teachers(recipe: Recipe, name: str | None) -> tuple[TeacherConfig, ...]:
     """The teachers of a recipe, or the one of a name.
 
     Raises:
@@ -81,7 +80,7 @@ def choose_teachers(recipe: Recipe, name: str | None) -> tuple[TeacherRecipe, ..
     return found
 
 
-def check_roles(teachers: Iterable[TeacherRecipe], roles: Iterable[str]) -> None:
+def check_roles(teachers: Iterable[TeacherConfig], roles: Iterable[str]) -> None:
     """Raise ConfigError unless each teacher has a prompt for each role."""
     wanted = tuple(roles)
     for teacher in teachers:
@@ -91,9 +90,9 @@ def check_roles(teachers: Iterable[TeacherRecipe], roles: Iterable[str]) -> None
 
 def load_teachers(
     recipe: Recipe,
-    teachers: Iterable[TeacherRecipe],
+    teachers: Iterable[TeacherConfig],
     texts: int,
-    load: Callable[[TeacherRecipe], Teacher] | None = None,
+    load: Callable[[TeacherConfig], Teacher] | None = None,
 ) -> dict[str, Teacher]:
     """Load teachers by name and check that their widths fit their reducers; ``texts`` are there to fit on.
 
@@ -136,7 +135,7 @@ class Teaching:
         *,
         repair: bool = False,
         say: Callable[[str], None] = lambda line: None,
-        load: Callable[[TeacherRecipe], Teacher] | None = None,
+        load: Callable[[TeacherConfig], Teacher] | None = None,
     ) -> None:
         teachers = choose_teachers(recipe, name)
         check_roles(teachers, recipe.roles)
@@ -159,7 +158,7 @@ class Teaching:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _jobs(self, teacher: TeacherRecipe, loaded: Mapping[str, Teacher], repair: bool) -> Iterator[Job]:
+    def _jobs(self, teacher: TeacherConfig, loaded: Mapping[str, Teacher], repair: bool) -> Iterator[Job]:
         by_folder: dict[str, CacheWriter] = {}
         for role in self.recipe.roles:
             folder, prompt = teacher.folder_of(role), teacher.prompt_of(role)

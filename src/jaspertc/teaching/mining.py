@@ -19,9 +19,9 @@ from jaspertc.corpus.read import read_objects
 from jaspertc.errors import ConfigError, DataFileError
 from jaspertc.files.lines import SUFFIXES, json_line, lines_aside
 from jaspertc.recipe.recipe import Recipe
-from jaspertc.recipe.stages import Mining
+from jaspertc.recipe.student import Mining
 from jaspertc.teaching.fill import check_roles, choose_teachers
-from jaspertc.teaching.ranking import (
+from jaspertc.teaching.nearest import (
     NOTHING,
     FloatArray,
     IntArray,
@@ -30,8 +30,8 @@ from jaspertc.teaching.ranking import (
     first_of_each_row,
     top_documents,
 )
+from jaspertc.teaching.recipe_texts import RecipeTexts, Text, read_file
 from jaspertc.teaching.targets import Targets
-from jaspertc.teaching.texts import RecipeTexts, Text, read_file
 
 QUERIES, DOCUMENTS = 4096, 8192  # of a block of scores
 DIGITS = 6

@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe.recipe import Recipe, TeacherRecipe
-from jaspertc.teachers.adapters import Teacher
+from jaspertc.recipe.recipe import Recipe
+from jaspertc.teachers import Teacher, TeacherConfig
 from jaspertc.teachers.fusion import fuse
 from jaspertc.teaching.cache import CacheWriter, VectorCache
 from jaspertc.teaching.fill import Job, check_roles, choose_teachers, load_teachers, open_writer
 from jaspertc.teaching.keys import content_id, keys_of
 from jaspertc.teaching.manifest import MANIFEST, require_same
 from jaspertc.teaching.measures import cosines, retrieval_scores, spearman
+from jaspertc.teaching.recipe_texts import RecipeTexts, Text
 from jaspertc.teaching.targets import fit_fusion
-from jaspertc.teaching.texts import RecipeTexts, Text
 from jaspertc.teaching.validation import read_validation, texts_by_role
 
 # No teacher can be called so.
@@ -117,10 +117,10 @@ class Scoring:
             width = queries.shape[1]
         return ScoreRow(name=name, dims=width, scores=scores)
 
-    def _folder(self, teacher: TeacherRecipe, role: str) -> Path:
+    def _folder(self, teacher: TeacherConfig, role: str) -> Path:
         return self.recipe.cache.folder / FOLDER / teacher.folder_of(role)
 
-    def _lookup(self, teacher: TeacherRecipe) -> Lookup:
+    def _lookup(self, teacher: TeacherConfig) -> Lookup:
         caches = {
             role: VectorCache(self._folder(teacher, role), verify=False)
             for role in {*self._needed, *self.recipe.roles}
@@ -132,7 +132,7 @@ class Scoring:
 
         return vectors
 
-    def _sample_vectors(self, teacher: TeacherRecipe) -> FloatArray:
+    def _sample_vectors(self, teacher: TeacherConfig) -> FloatArray:
         main = self._main[teacher.name]
         if main is not None:
             found = [main[role].vectors([text.id for text in texts]) for role, texts in self._sample.items()]
@@ -141,7 +141,7 @@ class Scoring:
             found = [lookup(role, [text.text for text in texts]) for role, texts in self._sample.items()]
         return np.concatenate(found).astype(np.float32)
 
-    def _sample_in_main(self, teacher: TeacherRecipe) -> dict[str, VectorCache] | None:
+    def _sample_in_main(self, teacher: TeacherConfig) -> dict[str, VectorCache] | None:
         """The teacher's own caches by role, if they have the texts to fit on."""
         caches: dict[str, VectorCache] = {}
         for role, texts in self._sample.items():
@@ -156,12 +156,12 @@ class Scoring:
                 return None
         return caches
 
-    def _identity(self, teacher: TeacherRecipe, role: str) -> dict[str, object]:
+    def _identity(self, teacher: TeacherConfig, role: str) -> dict[str, object]:
         loaded = self.loaded[teacher.name]
         writer = open_writer(Path(), loaded, teacher.prompt_of(role))
         return dict(writer.manifest.identity)
 
-    def _jobs(self, teacher: TeacherRecipe) -> Iterator[Job]:
+    def _jobs(self, teacher: TeacherConfig) -> Iterator[Job]:
         """One for each of the teacher's prompts: several roles may share one."""
         by_folder: dict[Path, dict[str, Text]] = {}
         prompts: dict[Path, str] = {}
@@ -180,7 +180,7 @@ class Scoring:
             )
 
     def _job(
-        self, teacher: TeacherRecipe, loaded: Teacher, folder: Path, prompt: str, texts: list[Text]
+        self, teacher: TeacherConfig, loaded: Teacher, folder: Path, prompt: str, texts: list[Text]
     ) -> Job:
         writer = self._stack.enter_context(open_writer(folder, loaded, prompt))
         self._folders[folder] = writer

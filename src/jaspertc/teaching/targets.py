@@ -12,15 +12,16 @@ import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
 from jaspertc.files.folders import CacheError
-from jaspertc.recipe.recipe import Recipe, TeacherRecipe
+from jaspertc.recipe.recipe import Recipe
+from jaspertc.teachers import TeacherConfig
 from jaspertc.teachers.fusion import PCA, Fusion, Reducer, fuse
 from jaspertc.teaching.cache import VectorCache
-from jaspertc.teaching.texts import RecipeTexts
+from jaspertc.teaching.recipe_texts import RecipeTexts
 
 FloatArray = npt.NDArray[np.float32]
 
 
-def check_widths(teacher: TeacherRecipe, dims: int, fit_texts: int) -> int:
+def check_widths(teacher: TeacherConfig, dims: int, fit_texts: int) -> int:
     """The width of a teacher's part in the target, before any vector is there.
 
     Args:
@@ -61,7 +62,7 @@ def require_all(cache: VectorCache, texts: RecipeTexts, role: str) -> None:
         )
 
 
-def fit_fusion(teacher: TeacherRecipe, sample: FloatArray) -> Fusion:
+def fit_fusion(teacher: TeacherConfig, sample: FloatArray) -> Fusion:
     """A teacher's part, fitted on S of its vectors, shape (S, E)."""
     return Fusion(teacher.build_reducers(), teacher.weight).fit(sample)
 
@@ -129,7 +130,7 @@ class Targets:
             for teacher in self.recipe.teachers
         ]
 
-    def _teacher_vectors(self, teacher: TeacherRecipe, ids: Mapping[str, Sequence[str]]) -> FloatArray:
+    def _teacher_vectors(self, teacher: TeacherConfig, ids: Mapping[str, Sequence[str]]) -> FloatArray:
         parts = [
             self._caches[self.recipe.cache.folder / teacher.folder_of(role)].vectors(names)
             for role, names in ids.items()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc.errors import ConfigError, DataFileError
-from jaspertc.recipe.recipe import PairFile, RetrievalFile, Validation
+from jaspertc.recipe.texts import PairFile, RetrievalFile, Validation
 from jaspertc.teaching.keys import place_of
 
 SUFFIXES = (".jsonl", ".jsonl.gz")

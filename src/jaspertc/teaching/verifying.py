@@ -7,8 +7,8 @@ from pathlib import Path
 from jaspertc.files.folders import CacheError
 from jaspertc.teaching.cache import VectorCache
 from jaspertc.teaching.manifest import damages, read_manifest
+from jaspertc.teaching.recipe_texts import RecipeTexts
 from jaspertc.teaching.targets import require_all
-from jaspertc.teaching.texts import RecipeTexts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
-from jaspertc.recipe.stages import StageConfig
+from jaspertc.recipe.stages import TextStage
 from jaspertc.text.packing import IntArray
 from jaspertc.train.step import StepBatch
 from jaspertc.train.tokens import Tokens
@@ -71,7 +71,7 @@ class TextBatches:
 
     def __init__(
         self,
-        config: StageConfig,
+        config: TextStage,
         tokens: Tokens,
         chosen: IntArray,
         targets_of: TargetsOf,
@@ -106,7 +106,7 @@ class PairBatches:
 
     def __init__(
         self,
-        config: StageConfig,
+        config: TextStage,
         tokens: Tokens,
         queries: IntArray,
         documents: IntArray,
@@ -144,7 +144,7 @@ class PairBatches:
         )
 
 
-def _require_enough(config: StageConfig, count: int, what: str) -> None:
+def _require_enough(config: TextStage, count: int, what: str) -> None:
     if count < config.batch_size:
         raise ConfigError(
             f"stage {config.name}: batch_size is {config.batch_size} but there are {count} {what}; make it "

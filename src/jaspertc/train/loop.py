@@ -20,7 +20,7 @@ from torch import nn
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.files.aside import written_aside
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe.stages import StageConfig
+from jaspertc.recipe.stages import StageConfig, TextStage
 from jaspertc.schedules import warmup_cosine
 from jaspertc.train.saving import load_state, save_state, saved_states
 from jaspertc.train.sharding import shard, whole, whole_encoder
@@ -46,7 +46,7 @@ class StepReport:
 
 def run_stage(
     encoder: Encoder,
-    config: StageConfig,
+    config: TextStage,
     batch_at: Callable[[int], StepBatch],
     folder: Path,
     *,

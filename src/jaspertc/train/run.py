@@ -26,11 +26,11 @@ from jaspertc.checkpoint.parts import scaled_head, turned_head
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.files.folders import locked
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe.recipe import Recipe
-from jaspertc.recipe.stages import StageConfig, Student, Training
+from jaspertc.recipe.recipe import Recipe, training_sections
+from jaspertc.recipe.stages import StageConfig, TextStage
 from jaspertc.teaching.mining import read_mined
+from jaspertc.teaching.recipe_texts import RecipeTexts, read_file
 from jaspertc.teaching.targets import Targets
-from jaspertc.teaching.texts import RecipeTexts, read_file
 from jaspertc.text.packing import IntArray
 from jaspertc.train.batches import PairBatches, TextBatches, targets_by_role
 from jaspertc.train.curves import draw_stage
@@ -50,26 +50,6 @@ OnStep = Callable[[StageConfig, StepReport], None]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
-def training_sections(recipe: Recipe) -> tuple[Student, Training]:
-    """The sections that a run needs.
-
-    Raises:
-        ConfigError: one of them is missing.
-    """
-    if recipe.student is None or recipe.training is None or not recipe.stages:
-        missing = [
-            name
-            for name, there in (
-                ("[student]", recipe.student),
-                ("[training]", recipe.training),
-                ("[[stages]]", recipe.stages),
-            )
-            if not there
-        ]
-        raise ConfigError(f"the recipe has no {' and no '.join(missing)}; add it to train a student")
-    return recipe.student, recipe.training
-
-
 @dataclass(frozen=True, kw_only=True)
 class StageData:
     """What a stage trains on.
@@ -81,7 +61,7 @@ class StageData:
     """
 
     batch_at: TextBatches | PairBatches
-    config: StageConfig
+    config: TextStage
     identity: str
 
 
@@ -157,7 +137,7 @@ class Distillation:
         chosen = single if len(single) > count else np.arange(len(tokens))
         return np.sort(chosen[np.argsort(tokens.spread[chosen], kind="stable")[:count]])
 
-    def _data(self, stage: StageConfig) -> StageData:
+    def _data(self, stage: TextStage) -> StageData:
         tokens, targets_of = self.tokens, self.targets.vectors
         low, high = stage.part
         allowed = (tokens.places >= low) & (tokens.places < high) & (tokens.lengths >= stage.min_tokens)
@@ -179,7 +159,7 @@ class Distillation:
             identity=digest.hexdigest()[:16],
         )
 
-    def _pairs(self, stage: StageConfig, allowed: Any) -> tuple[IntArray, IntArray]:
+    def _pairs(self, stage: TextStage, allowed: Any) -> tuple[IntArray, IntArray]:
         """Numbers of the stage's queries, shape (N,), and of their documents, shape (N, 1 + K)."""
         numbers = self.tokens.numbers
         queries: list[int] = []
@@ -191,7 +171,7 @@ class Distillation:
                 documents.append([numbers[positive], *known, *[-1] * (stage.negatives - len(known))])
         return np.array(queries, np.int64), np.array(documents, np.int64).reshape(-1, 1 + stage.negatives)
 
-    def _pair_ids(self, stage: StageConfig) -> Any:
+    def _pair_ids(self, stage: TextStage) -> Any:
         mining = self.recipe.mining
         if stage.negatives:
             if mining is None or not mining.output.is_file():
@@ -297,7 +277,7 @@ class Distillation:
         self._save(folder / MODEL, encoder, "float32", config)
         self.processes.wait()
 
-    def _validate(self, encoder: Encoder, config: StageConfig, folder: Path, step: int) -> None:
+    def _validate(self, encoder: Encoder, config: TextStage, folder: Path, step: int) -> None:
         scores = self.watch.scores(encoder, threshold=config.threshold, dtype=DTYPES[config.dtype])
         rows = [row for row in read_log(folder / VALIDATION) if row["step"] < step]
         folder.mkdir(parents=True, exist_ok=True)
@@ -312,7 +292,7 @@ class Distillation:
         """Validation, read when first needed."""
         return Watch(self.recipe, self.checkpoint.tokenizer, self.tokens, self.held_out, self.targets.vectors)
 
-    def _save(self, folder: Path, encoder: Encoder, weights: str, stage: StageConfig) -> None:
+    def _save(self, folder: Path, encoder: Encoder, weights: str, stage: TextStage) -> None:
         student = self.student
         compressor = replace(encoder.config.compressor, threshold=stage.threshold)
         encoder.config = replace(encoder.config, compressor=compressor)

@@ -12,7 +12,8 @@ from jaspertc.checkpoint.surgery import graft
 from jaspertc.errors import ConfigError
 from jaspertc.model.compressors import start_class, start_names
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe.stages import StageConfig, Student
+from jaspertc.recipe.stages import TextStage
+from jaspertc.recipe.student import Student
 from jaspertc.train.batches import FloatArray
 from jaspertc.train.watching import Rows, encode_rows
 
@@ -53,7 +54,7 @@ def start_head(encoder: Encoder, rows: Rows, targets: FloatArray, dtype: torch.d
     fit_head(encoder, torch.from_numpy(pooled), torch.from_numpy(targets))
 
 
-def for_stage(encoder: Encoder, stage: StageConfig) -> Encoder:
+def for_stage(encoder: Encoder, stage: TextStage) -> Encoder:
     """The encoder with the compressor and the extra heads that a stage asks for.
 
     Raises:

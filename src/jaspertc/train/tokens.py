@@ -16,9 +16,9 @@ import numpy as np
 
 from jaspertc.errors import TrainingError
 from jaspertc.recipe.recipe import Recipe
-from jaspertc.recipe.stages import Student
+from jaspertc.recipe.student import Student
 from jaspertc.teaching.keys import place_of
-from jaspertc.teaching.texts import RecipeTexts
+from jaspertc.teaching.recipe_texts import RecipeTexts
 from jaspertc.text.packing import IntArray
 from jaspertc.text.tokenizer import Tokenizer
 

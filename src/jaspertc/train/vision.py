@@ -31,15 +31,15 @@ from jaspertc.engine.precision import FloatArray, normalized
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.vision import ImageEncoder, VisionConfig, VisionTower
-from jaspertc.recipe.recipe import Recipe
+from jaspertc.recipe.recipe import Recipe, training_sections
 from jaspertc.recipe.vision import VisionStage
-from jaspertc.teachers.adapters import load_teacher
+from jaspertc.teachers import load_teacher
 from jaspertc.text.packing import pack
 from jaspertc.train.curves import draw_stage
 from jaspertc.train.loop import DTYPES, METRICS, read_log, run_steps
 from jaspertc.train.objective import picture_losses
 from jaspertc.train.pictures import KeptFeatures, PictureBatch, PictureBatches, content_hash
-from jaspertc.train.run import MODEL, VALIDATION, OnStep, Progress, Say, training_sections
+from jaspertc.train.run import MODEL, VALIDATION, OnStep, Progress, Say
 from jaspertc.train.saving import average_weights, saved_states
 from jaspertc.train.step import autocast
 

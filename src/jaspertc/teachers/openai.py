@@ -1,4 +1,4 @@
-"""Requests to an OpenAI-compatible ``/embeddings`` (SPEC.md section 7), several at once.
+"""A teacher behind an OpenAI-compatible ``/embeddings``: several requests at once, sent again where it helps.
 
 Shape legend: N texts, E width of the vectors.
 """
@@ -11,59 +11,105 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from jaspertc.errors import ConfigError, JasperError
-from jaspertc.recipe.recipe import OpenAITeacher
+from jaspertc.config import Between, Count
+from jaspertc.errors import ConfigError, TeacherError
+from jaspertc.teachers.base import PROBE, FloatArray, Teacher, TeacherConfig
 
 RETRIED = {408, 409, 429}
 FIRST_WAIT, LONGEST_WAIT, LONGEST_ASKED_WAIT = 0.5, 30.0, 300.0
 
-FloatArray = npt.NDArray[np.float32]
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAIConfig(TeacherConfig):
+    """An endpoint with OpenAI's ``/embeddings``, in whatever serves the model.
+
+    Args:
+        url: up to ``/v1``, such as ``http://localhost:8000/v1``.
+        api_key_env: name of the environment variable that holds the key.
+        batch_size: texts a request.
+        parallel: requests at once.
+        timeout: seconds a request may take.
+        retries: how often a request is sent again after 408, 409, 429, 5xx or no answer.
+        encoding_format: how vectors are asked for; answers of either kind are read.
+        dimensions: sent along, for models trained for several widths.
+        extra: further fields of the request, such as ``{truncate_prompt_tokens = 1030}``.
+    """
+
+    url: str
+    model: str
+    api_key_env: str | None = None
+    batch_size: Annotated[int, Between(1, 2048)] = 32
+    parallel: Annotated[int, Between(1, 256)] = 4
+    timeout: Annotated[float, Between(0.001)] = 120.0
+    retries: Annotated[int, Between(0)] = 6
+    encoding_format: Literal["base64", "float"] = "base64"
+    dimensions: Count | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.url.startswith(("http://", "https://")):
+            raise ConfigError(f"url is {self.url!r}, it must start with http:// or https://")
+        taken = {"input", "model", "encoding_format", "dimensions", "user"} & set(self.extra)
+        if taken:
+            raise ConfigError(f"extra has {sorted(taken)[0]!r}, which the request sets itself; remove it")
 
 
-class TeacherError(JasperError):
-    """A teacher cannot be loaded or reached, or gives something else than vectors."""
-
-
-class Endpoint:
-    """One model behind a URL.
+class OpenAITeacher(Teacher):
+    """One model behind a URL; a first request finds out whether it answers, and its width.
 
     Raises:
         ConfigError: the environment variable with the key is not set.
+        TeacherError: it does not answer, or not as it should.
     """
 
-    def __init__(self, recipe: OpenAITeacher) -> None:
-        self.recipe = recipe
-        base = recipe.url.rstrip("/")
+    Config = OpenAIConfig
+
+    def __init__(self, config: OpenAIConfig) -> None:
+        self.config = config
+        base = config.url.rstrip("/")
         self.url = base if base.endswith("/embeddings") else f"{base}/embeddings"
         self.headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if recipe.api_key_env is not None:
-            key = os.environ.get(recipe.api_key_env, "")
+        if config.api_key_env is not None:
+            key = os.environ.get(config.api_key_env, "")
             if not key:
                 raise ConfigError(
-                    f"teacher {recipe.name!r}: api_key_env is {recipe.api_key_env!r}, but this environment "
+                    f"teacher {config.name!r}: api_key_env is {config.api_key_env!r}, but this environment "
                     "variable is not set; export it, or remove api_key_env for a server without keys"
                 )
             self.headers["Authorization"] = f"Bearer {key}"
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
-        """Vectors in the order of the texts, shape (N, E), float32.
+        self.dims = self.encode([PROBE], "").shape[1]
+        self.identity = {
+            "kind": config.kind,
+            "model": config.model,
+            "content hash": None,
+            "max length": None,
+            "pooling": None,
+            "dimensions": config.dimensions,
+            "extra": dict(config.extra),
+        }
+
+    def encode(self, texts: Sequence[str], prompt: str) -> FloatArray:
+        """See ``Teacher``.
 
         Raises:
             TeacherError: no sound answer after all retries; the message has the server's own.
         """
-        size = self.recipe.batch_size
-        batches = [list(texts[begin : begin + size]) for begin in range(0, len(texts), size)]
+        size = self.config.batch_size
+        prompted = [prompt + text for text in texts]
+        batches = [prompted[begin : begin + size] for begin in range(0, len(texts), size)]
         if len(batches) == 1:
             return self._request(batches[0])
-        with ThreadPoolExecutor(self.recipe.parallel) as pool:
+        with ThreadPoolExecutor(self.config.parallel) as pool:
             futures = [pool.submit(self._request, batch) for batch in batches]
             try:
                 found = [future.result() for future in futures]
@@ -77,22 +123,22 @@ class Endpoint:
 
     def _request(self, texts: list[str]) -> FloatArray:
         body: dict[str, Any] = {
-            **self.recipe.extra,
-            "model": self.recipe.model,
+            **self.config.extra,
+            "model": self.config.model,
             "input": texts,
-            "encoding_format": self.recipe.encoding_format,
+            "encoding_format": self.config.encoding_format,
         }
-        if self.recipe.dimensions is not None:
-            body["dimensions"] = self.recipe.dimensions
+        if self.config.dimensions is not None:
+            body["dimensions"] = self.config.dimensions
         return self._vectors(self._answer(json.dumps(body).encode()), len(texts))
 
     def _answer(self, body: bytes) -> Any:
         request = urllib.request.Request(self.url, data=body, headers=self.headers, method="POST")
         wait = FIRST_WAIT
-        for attempts_left in range(self.recipe.retries, -1, -1):
+        for attempts_left in range(self.config.retries, -1, -1):
             asked: float | None = None
             try:
-                with urllib.request.urlopen(request, timeout=self.recipe.timeout) as response:
+                with urllib.request.urlopen(request, timeout=self.config.timeout) as response:
                     content = response.read()
                 break
             except urllib.error.HTTPError as error:
@@ -106,7 +152,7 @@ class Endpoint:
                 )
             if attempts_left == 0:
                 raise self._error(
-                    f"{problem}, after {self.recipe.retries + 1} attempts; see url and the server"
+                    f"{problem}, after {self.config.retries + 1} attempts; see url and the server"
                 )
             time.sleep(wait * random.uniform(0.75, 1) if asked is None else asked)
             wait = min(2 * wait, LONGEST_WAIT)
@@ -133,7 +179,7 @@ class Endpoint:
         return vectors
 
     def _error(self, message: str) -> TeacherError:
-        return TeacherError(f"teacher {self.recipe.name!r}: {self.url} {message}")
+        return TeacherError(f"teacher {self.config.name!r}: {self.url} {message}")
 
 
 def _decoded(value: Any) -> FloatArray:

