@@ -120,6 +120,7 @@ def save_vision(folder: Path, tower: VisionTower, *, dtype: str = "float32") -> 
         for name, value in tower.state_dict().items()
     }
     save_file(tensors, str(place / WEIGHTS), metadata={"format": "pt"})
+    (place / WEIGHTS).chmod(0o644)
     (place / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

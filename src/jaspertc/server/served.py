@@ -39,6 +39,8 @@ class ServedModel:
         self.max_text_tokens = min(limits, default=MAX_TEXT_TOKENS)
         backbone = embedder.config.backbone
         self.token_operations = token_flops(backbone)
+        if self.sees:  # read and compiled now, not for the first client
+            embedder.encode_image(np.zeros((1, 1), np.uint8))
         self._cost = lru_cache(maxsize=65536)(lambda length: text_flops(backbone, length))
 
     @property

@@ -62,7 +62,7 @@ def _draw_scores(axes: Any, rows: Sequence[Mapping[str, Any]], wanted: Sequence[
                 color=f"C{color % 10}",
                 linestyle=styles[style % len(styles)],
                 marker=".",
-                label=f"{name}, ratio {ratio}",
+                label=f"{name}, {ratio if 'tokens' in ratio else f'ratio {ratio}'}",
             )
     axes.set(title=title, xlabel="step")
     if names:
