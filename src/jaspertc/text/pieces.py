@@ -79,7 +79,8 @@ def lead_length(text: str, spans: IntArray, most: int) -> int:
 def _costs(text: str, spans: IntArray, left: int, right: int) -> "np.ndarray":
     """What cutting before each of the tokens ``left`` ... ``right - 1`` costs, by what ends there."""
     before, after = spans[left - 1 : right - 1, 1], spans[left:right, 0]
-    begin, end = int(before[0]), int(after[-1])
+    # Tokens that are parts of one character span all of it, so spans may overlap.
+    begin, end = int(before.min()), int(max(before.max(), after.max()))
     within = text[max(0, begin - 8) : end]  # closing marks may lie a few characters back
     shift = end - len(within)
     costs = np.full(end - shift + 1, CHARACTER)

@@ -47,6 +47,8 @@ class OpenVINOBackbone(Backbone):
         group = WIDE_GROUP if self.config.hidden_size % WIDE_GROUP == 0 else GROUP
         options = {
             "PERFORMANCE_HINT": "LATENCY",
+            # Pinned, threads of several processes share the first cores, and the caller's stays bound to one.
+            "ENABLE_CPU_PINNING": False,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": group if precision == "int8" else 0,

@@ -1,0 +1,141 @@
+"""Long texts in pieces: rows of one text share its compressed tokens and make one vector."""
+
+import os
+import warnings
+
+import numpy as np
+import pytest
+
+from jaspertc import Embedder
+from jaspertc.engine.options import EncodeOptions
+from jaspertc.engine.pieces import FALL, TextRows
+from jaspertc.errors import InputError
+from jaspertc.model.lengths import target_lengths
+
+pytestmark = pytest.mark.filterwarnings("error::jaspertc.engine.options.LongTextWarning")
+LONG = " ".join(f"Part {number} tells of a river and of {number * 7} people." for number in range(60))
+
+
+def rows_of(model: Embedder, text: str, ratio: float = 0.3, **options):
+    ids = model.tokenize([text], max_length=options.get("max_length"))
+    options = EncodeOptions(long_texts="pieces", **options)
+    return model.fitting.fit(ids, np.array(ratio), options, texts=[text])
+
+
+def test_texts_that_fit_are_as_before(model):
+    texts = ["", "short", "two words", "a sentence that has some more words in it."]
+    whole = model.encode(texts, long_texts="compress")
+    assert np.array_equal(model.encode(texts, long_texts="pieces"), whole)
+    assert np.array_equal(model.encode([*texts, LONG], long_texts="pieces")[:4], whole)
+
+
+def test_a_vector_does_not_depend_on_the_call(model):
+    alone = model.encode(LONG, long_texts="pieces", ratio=0.4)
+    batch = model.encode(["x", LONG, LONG[:900], "y"], long_texts="pieces", ratio=0.4)
+    np.testing.assert_allclose(batch[1], alone, rtol=0, atol=1e-6)
+    stream = np.concatenate(
+        list(model.encode_stream([LONG, "x"], long_texts="pieces", ratio=0.4, block_size=1))
+    )
+    np.testing.assert_allclose(stream[0], alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [0.05, 0.3, 0.9])
+def test_pieces_share_the_tokens_of_the_whole_text(model, ratio):
+    fitted = rows_of(model, LONG, ratio)
+    length = len(model.tokenize([LONG])[0])
+    wanted = target_lengths(np.array([length]), ratio=ratio, threshold=model.default_threshold)[0]
+    assert len(fitted.texts.rows) > 1
+    assert wanted <= fitted.targets.sum() <= wanted + len(fitted.targets)
+    assert all(len(row) <= model.piece_length for row in fitted.texts.rows)
+    assert (fitted.targets >= 1).all()
+
+
+def test_ratio_1_keeps_every_token(model):
+    fitted = rows_of(model, LONG, 1.0)
+    assert fitted.targets.tolist() == [len(row) for row in fitted.texts.rows]
+
+
+def test_a_bound_holds_for_all_pieces_together(model):
+    fitted = rows_of(model, LONG, 0.9, max_compressed=50)
+    assert fitted.targets.sum() <= 50 + len(fitted.targets)
+
+
+def test_a_vector_is_the_weighted_mean_of_its_rows(model):
+    fitted = rows_of(model, LONG, 1.0)
+    rows = model.encode_ids(fitted.texts.rows, ratio=1.0, normalize=False)
+    weights = np.array([len(row) / (place + 1) ** FALL for place, row in enumerate(fitted.texts.rows)])
+    expected = (weights / weights.sum()) @ rows
+    found = model.encode(LONG, long_texts="pieces", ratio=1.0, normalize=False)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_max_length_cuts_before_pieces_are_made(model):
+    fitted = rows_of(model, LONG, max_length=150)
+    whole = rows_of(model, LONG)
+    assert fitted.texts.lengths.tolist() == [150]
+    assert len(fitted.texts.rows) < len(whole.texts.rows)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 5_000,
+        "word\n" * 1_000,
+        "." * 2_000,
+        "a" + " " * 5_000 + "b",
+        "e\u0301" * 1_000,
+        "字" * 2_000,
+        "\u200b" * 500,
+        "\ud800" * 300,
+        "👩‍👩‍👧 " * 200,
+    ],
+    ids=[
+        "no space",
+        "lines",
+        "punctuation",
+        "white space",
+        "combining",
+        "han",
+        "invisible",
+        "surrogates",
+        "emoji",
+    ],
+)
+def test_strange_texts_have_vectors(model, text):
+    vector = model.encode(text, long_texts="pieces", ratio=0.3)
+    assert np.isfinite(vector).all()
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::jaspertc.engine.options.LongTextWarning")
+def test_a_prompt_that_fills_a_piece_leaves_the_text_whole(model):
+    vector = model.encode("a few words " * 30, prompt="word " * 60, long_texts="pieces")
+    assert np.isfinite(vector).all()
+
+
+def test_one_bad_name(model):
+    with pytest.raises(InputError, match="pieces, compress, truncate"):
+        model.encode("x", long_texts="cut")
+
+
+def test_texts_of_several_groups_are_joined():
+    first = TextRows.whole([np.arange(3), np.arange(5)]).with_pieces({1: [np.arange(2), np.arange(3)]})
+    joined = TextRows.joined([first, TextRows.whole([np.arange(4)])])
+    assert joined.starts.tolist() == [0, 1, 3, 4]
+    assert joined.lengths.tolist() == [3, 5, 4]
+    assert joined.row_targets(np.array([3, 2, 4])).tolist() == [3, 1, 2, 4]  # no row gets none
+
+
+def test_mini_reads_long_texts_in_pieces_and_says_nothing():
+    model = Embedder.load("mini")
+    assert (model.long_texts, model.piece_length) == ("pieces", 512)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vectors = model.encode([LONG * 3, LONG * 3 + " "], ratio=0.1)
+    assert vectors[0] @ vectors[1] > 0.99
+
+
+def test_loading_leaves_the_process_on_all_its_cores():
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    Embedder.load("mini").encode("a text")
+    assert before is None or os.sched_getaffinity(0) == before
