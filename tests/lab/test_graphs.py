@@ -8,6 +8,7 @@ import torch
 
 from jaspertc import Embedder
 from jaspertc.engine.precision import normalized
+from jaspertc.engine.runtimes import RUNTIMES
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.text.packing import pack
@@ -129,7 +130,8 @@ def test_groups_are_powers_of_two_and_complete():
         assert [i for part in parts for i in part.tolist()] == list(range(count))
 
 
-def test_what_it_cannot_run(model_folder, make_encoder):
+def test_what_it_cannot_run(model_folder, make_encoder, monkeypatch):
+    monkeypatch.setitem(RUNTIMES, "graphs", GraphsRuntime)
     with pytest.raises(InputError, match="needs CUDA, the device is cpu; use 'torch'"):
         Embedder.load(model_folder, runtime="graphs", device="cpu")
     bert = make_encoder(backbone={"kind": "bert", "num_kv_heads": 4, "causal": False})
