@@ -17,7 +17,7 @@ from torch import nn
 
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.checkpoint.surgery import kept_layers
-from jaspertc.corpus.read import read_texts
+from jaspertc.files.texts import read_texts
 from jaspertc.train.watching import encode_rows
 
 

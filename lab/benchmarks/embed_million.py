@@ -33,8 +33,8 @@ import torch
 
 from jaspertc import Embedder
 from jaspertc.cli.embed import embed
-from jaspertc.engine.precision import FloatArray
-from jaspertc.text.packing import IntArray, PackedBatch
+from jaspertc.text.packing import PackedBatch
+from jaspertc.types import FloatArray, IntArray
 
 WORDS = """
 the a of and to in is was for on with as by at from that this it not one all new old first last small large

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from jaspertc import Embedder
-from jaspertc.corpus.read import read_texts
 from jaspertc.engine.options import LongTextWarning
+from jaspertc.files.texts import read_texts
 
 BLOCK = 100
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import torch
 
 from jaspertc.cluster.output import verify
-from jaspertc.corpus.read import read_texts
+from jaspertc.files.texts import read_texts
 from jaspertc.samples import load_samples
 
 WINDOW = 300  # characters of a text that is cut from the samples

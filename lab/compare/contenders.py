@@ -19,11 +19,10 @@ from jaspertc.checkpoint.load import TOKENIZER
 from jaspertc.config import BackboneConfig
 from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.options import LongTextWarning
-from jaspertc.engine.precision import FloatArray
 from jaspertc.engine.runtimes.torch_runtime import choose_device, choose_dtype
 from jaspertc.errors import InputError, JasperError, MissingExtraError
 from jaspertc.model.cost import text_flops
-from jaspertc.text.packing import IntArray
+from jaspertc.types import FloatArray, IntArray
 from lab.compare.inputs import Inputs
 from lab.compare.padded import PaddedModel
 from lab.compare.sentences import SentenceModel, missing_packages, with_tokenizer, write_plain_folder

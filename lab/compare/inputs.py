@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaspertc.samples import load_samples
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 Inputs = Sequence[str] | Sequence[IntArray]
 Count = Callable[[Sequence[str]], list[int]]

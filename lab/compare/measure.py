@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from jaspertc.config import BackboneConfig
-from jaspertc.engine.precision import FloatArray
+from jaspertc.types import FloatArray
 from lab.compare.contenders import Contender, agreement
 from lab.compare.gemm import gemm_rate
 from lab.compare.inputs import Inputs

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.config import BackboneConfig
-from jaspertc.engine.precision import FloatArray, normalized
+from jaspertc.engine.precision import normalized
 from jaspertc.errors import InputError, MissingExtraError
-from jaspertc.text.packing import IntArray
+from jaspertc.types import FloatArray, IntArray
 from lab.compare.inputs import Inputs
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.errors import InputError
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 from lab.compare.inputs import Inputs, Writer, mixed_lengths, random_ids
 from lab.compare.settings import QUERIES, QUERY_TOKENS, Settings, Spec
 

@@ -14,9 +14,8 @@ import numpy as np
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.checkpoint.load import TOKENIZER
 from jaspertc.config import BackboneConfig
-from jaspertc.engine.precision import FloatArray
 from jaspertc.errors import InputError, MissingExtraError
-from jaspertc.text.packing import IntArray
+from jaspertc.types import FloatArray, IntArray
 from lab.compare.inputs import Inputs
 from lab.compare.padded import transformers_model
 

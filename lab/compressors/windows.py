@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from jaspertc import Embedder
-from jaspertc.corpus.read import read_objects
 from jaspertc.engine.embedder import Embedder as Engine
+from jaspertc.files.json_lines import read_objects
 from jaspertc.model.compressors import COMPRESSORS, build_compressor
 from jaspertc.reports.origin import machine
 from jaspertc.teaching.keys import place_of

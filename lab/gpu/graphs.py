@@ -23,7 +23,7 @@ from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones.base import Backbone
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.transfer import to_device
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc import Embedder, SearchIndex
-from jaspertc.corpus.read import read_objects
+from jaspertc.files.json_lines import read_objects
 from jaspertc.search import upkeep
 from jaspertc.search.documents import Document
 from jaspertc.search.refining import refine

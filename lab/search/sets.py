@@ -10,12 +10,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from jaspertc import Embedder
-from jaspertc.corpus.read import read_objects
+from jaspertc.files.json_lines import read_objects
+from jaspertc.types import FloatArray
 
-FloatArray = npt.NDArray[np.float32]
 TOP = 10
 
 

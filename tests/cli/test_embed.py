@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from jaspertc.cli import app
 from jaspertc.corpus import write
-from jaspertc.corpus.read import Row
 from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.options import LongTextWarning
 from jaspertc.errors import DataFileError, MissingExtraError
+from jaspertc.files.texts import Row
 
 sys.path.append(str(Path(__file__).parents[1] / "corpus"))
 import embed_fakes

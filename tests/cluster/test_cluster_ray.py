@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from jaspertc.cli import app
 from jaspertc.cluster.output import verify
-from jaspertc.cluster.session import ClusterError, Pool
-from jaspertc.errors import InputError, MissingExtraError
+from jaspertc.cluster.session import Pool
+from jaspertc.errors import ClusterError, InputError, MissingExtraError
 
 ON_RAY = ("--engine", "ray", "--workers", "2")
 FAKE = 'kind = "use"\npath = "package"\nbatch_size = 16\n'

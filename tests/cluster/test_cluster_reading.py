@@ -12,8 +12,8 @@ from cluster_corpus import rows_of, write_lines
 
 from jaspertc.cluster.reading import Bad, Fields, read_unit
 from jaspertc.cluster.units import cut, find_inputs, id_kind, identity_of
-from jaspertc.corpus.read import Row
 from jaspertc.errors import DataFileError
+from jaspertc.files.texts import Row
 
 fsspec = pytest.importorskip("fsspec")
 MEBIBYTE = 1 << 20

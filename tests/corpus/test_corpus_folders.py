@@ -2,8 +2,8 @@
 
 import pytest
 
-from jaspertc.corpus.read import Row, count_rows, read_texts, source_identity
 from jaspertc.errors import DataFileError
+from jaspertc.files.texts import Row, count_rows, read_texts, source_identity
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def folder(tmp_path):
     (path / ".git").mkdir()
     (path / "b" / "two.txt").write_bytes("\ufefftwo\r\nlines".encode())
     (path / "a.TXT").write_text("one")
-    (path / "b" / "notes.md").write_text("no text")
+    (path / "b" / "notes.rst").write_text("no text")
     (path / ".git" / "x.txt").write_text("hidden")
     return path
 
@@ -27,7 +27,7 @@ def test_one_text_a_file_in_order(folder):
 def test_identity_changes_with_any_file(folder):
     before = source_identity(folder)
     assert source_identity(folder) == before
-    (folder / "b" / "notes.md").write_text("other")
+    (folder / "b" / "notes.rst").write_text("other")
     assert source_identity(folder) == before
     (folder / "c.txt").write_text("new")
     assert source_identity(folder) != before

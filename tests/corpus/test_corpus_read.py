@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from embed_fakes import write_texts
 
-from jaspertc.corpus.read import Row, blocks, count_rows, read_texts, source_identity
 from jaspertc.errors import DataFileError, MissingExtraError
+from jaspertc.files.texts import Row, blocks, count_rows, read_texts, source_identity
 
 ROWS = [
     Row("a", "one"),
@@ -115,12 +115,12 @@ def test_text_that_is_not_utf8(tmp_path):
     [
         ("none.txt", "does not exist"),
         ("folder", "is a folder"),
-        ("in.csv", "unknown type, it must end in .txt"),
+        ("in.pdf", "unknown type, it must end in .txt"),
     ],
 )
 def test_no_such_file(tmp_path, name, message):
     (tmp_path / "folder").mkdir()
-    (tmp_path / "in.csv").touch()
+    (tmp_path / "in.pdf").touch()
     with pytest.raises(DataFileError, match=message):
         read_texts(tmp_path / name)
 

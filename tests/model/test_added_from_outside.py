@@ -28,8 +28,9 @@ from jaspertc.model.compressors import COMPRESSORS, Compressor, TokenRows
 from jaspertc.model.cost import encoder_flops, text_flops
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.stages import Objective, TextStage, with_compressor_keys
-from jaspertc.text.packing import IntArray, PackedBatch, pack
+from jaspertc.text.packing import PackedBatch, pack
 from jaspertc.train.step import StepBatch, accumulate_gradients
+from jaspertc.types import IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,3 +96,19 @@ def test_files_are_checked_before_anything_is_read(tmp_path, bad, message):
     (tmp_path / "a.exe").write_text("x\n")
     with pytest.raises(DataFileError, match=message):
         read_documents([tmp_path / "a.txt", tmp_path / bad], folder=tmp_path)
+
+
+def test_pages_notes_and_tables(tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.md").write_text(f"# {folder}")
+    (tmp_path / "page.html").write_text("<title>T</title><script>no</script><p>text")
+    (tmp_path / "table.csv").write_text("id,text,lang\n7,one,en\n8,zwei,de\n")
+    assert read(tmp_path, "x/a.md", "y/a.md", "page.html", "table.csv") == [
+        Document("x/a.md", "# x", {}, "x/a.md"),
+        Document("y/a.md", "# y", {}, "y/a.md"),
+        Document("page.html", "T\ntext", {}, "page.html"),
+        Document("7", "one", {"lang": "en"}, "table.csv"),
+        Document("8", "zwei", {"lang": "de"}, "table.csv"),
+    ]
+    assert [document.id for document in read(tmp_path, "x")] == ["x/a.md"]

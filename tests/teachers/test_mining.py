@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from teacher_fakes import make_package
 
-from jaspertc.errors import ConfigError, DataFileError
-from jaspertc.files.folders import CacheError
+from jaspertc.errors import CacheError, ConfigError, DataFileError
 from jaspertc.recipe.recipe import read_recipe
 from jaspertc.teaching import mining
 from jaspertc.teaching.fill import Teaching

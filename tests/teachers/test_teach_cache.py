@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from jaspertc.files.folders import CacheError
+from jaspertc.errors import CacheError, DuplicateError
 from jaspertc.teaching.cache import CacheWriter, VectorCache
-from jaspertc.teaching.keys import DuplicateError, KeyIndex, content_id, keys_of
+from jaspertc.teaching.keys import KeyIndex, content_id, keys_of
 
 IDENTITY = {"model": "fake", "content hash": "abc", "prompt": "", "max length": 9, "dims": 4}
 RNG = np.random.default_rng(0)

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from teacher_fakes import cache_bytes, make_package, make_recipe, make_texts
 
-from jaspertc.errors import ConfigError, DataFileError, TeacherError
-from jaspertc.files.folders import CacheError
+from jaspertc.errors import CacheError, ConfigError, DataFileError, TeacherError
 from jaspertc.recipe.recipe import read_recipe
 from jaspertc.teachers.fusion import unit
 from jaspertc.teaching.cache import VectorCache

@@ -1,6 +1,5 @@
 """Reading JSON and safetensors with errors that name the file and the fix; int8 weights on disk."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from jaspertc.errors import CheckpointError
+from jaspertc.files import json_files
 from jaspertc.model.int8 import quantize_rows
 
 WEIGHTS = "model.safetensors"
@@ -24,14 +24,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, not JSON, or not an object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; is {path.parent} a complete checkpoint folder?") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as JSON ({error}); copy the checkpoint again"
-        ) from error
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing; is {path.parent} a complete checkpoint folder?")
+    content = json_files.read_json(path, "copy the checkpoint again", CheckpointError)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not {type(content).__name__}")
     return content

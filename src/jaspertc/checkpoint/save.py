@@ -1,9 +1,7 @@
 """Writing our checkpoint folder; it also loads in sentence-transformers."""
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +14,7 @@ from jaspertc.checkpoint.files import SCALE_SUFFIX, WEIGHTS, dequantized, quanti
 from jaspertc.checkpoint.layouts import FORMAT, stored_prefixes
 from jaspertc.checkpoint.load import BUILT_IN, TOKENIZER
 from jaspertc.errors import CheckpointError
+from jaspertc.files.aside import folder_aside
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix
 
@@ -54,7 +53,6 @@ def save_checkpoint(
     if weights not in WEIGHT_KINDS:
         raise CheckpointError(f"weights is {weights!r}, it must be one of {', '.join(WEIGHT_KINDS)}")
     check_folder(folder, overwrite=overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     config = encoder.config
     section = {
         "format": FORMAT,
@@ -87,9 +85,7 @@ def save_checkpoint(
             "similarity_fn_name": "cosine",
         },
     }
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    before = aside.with_name(f"{aside.name}-before")  # what is replaced, until its successor is in place
-    try:
+    with folder_aside(folder) as aside:
         for name, content in files.items():
             (aside / name).write_text(
                 json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -98,16 +94,7 @@ def save_checkpoint(
             (aside / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
         shutil.copyfile(BUILT_IN["mini"] / MODULE_FILE, aside / MODULE_FILE)
         save_file(_tensors(encoder, weights), str(aside / WEIGHTS), metadata={"format": "pt"})
-        aside.chmod(0o755)
         (aside / WEIGHTS).chmod(0o644)
-        if folder.exists():
-            os.replace(folder, before)
-        os.replace(aside, folder)
-    finally:
-        if before.exists() and not folder.exists():
-            os.replace(before, folder)
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
     return folder
 
 

@@ -12,7 +12,7 @@ from jaspertc.config import DEFAULT_RATIO, DEFAULT_THRESHOLD, CompressorConfig, 
 from jaspertc.errors import InputError
 from jaspertc.model.compressors import start_config
 from jaspertc.model.encoder import Encoder
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 
 def kept_layers(total: int, keep: int) -> list[int]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from jaspertc.errors import InputError, TokenizerError
-from jaspertc.text.packing import IntArray
 from jaspertc.text.tokenizer import Tokenizer
+from jaspertc.types import IntArray
 
 _SCRIPT_NAMES = {"han": ("CJK",), "kana": ("HIRAGANA", "KATAKANA")}
 _MARKS = ("▁", "##", "Ġ")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.options import Device, Dtype, ModelArgument, Runtime, TextField, Threshold
+from jaspertc.cli.options import TEXT_FILES, Device, Dtype, ModelArgument, Runtime, TextField, Threshold
 from jaspertc.cli.progress import progress, say, write
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="FILE",
-            help=".txt, .jsonl, .jsonl.gz, .parquet or a folder of .txt files; -: stdin. Repeatable. "
-            "Default: the sample passages.",
+            help=f"{TEXT_FILES}; -: stdin. Repeatable. Default: the sample passages.",
         ),
     ] = None,
     text_field: TextField = "text",
@@ -90,8 +89,8 @@ def _ratios(embedder: "Embedder") -> Sequence[float]:
 def _texts(paths: list[str] | None, text_field: str, count: int) -> list[str]:
     import random
 
-    from jaspertc.corpus.read import kind_of, read_texts
     from jaspertc.errors import InputError
+    from jaspertc.files.texts import kind_of, read_texts
     from jaspertc.samples import load_samples
 
     if not paths:

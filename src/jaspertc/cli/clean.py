@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaspertc.cli.options import IdField, TextField
+from jaspertc.cli.options import TEXT_FILES, IdField, TextField
 from jaspertc.cli.progress import say, warn
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def clean(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help=".txt (one text a line), .jsonl, .jsonl.gz, .parquet, folders of .txt files; -: stdin.",
+            help=f"{TEXT_FILES}; -: stdin, one text a line.",
         ),
     ],
     output: Annotated[Path, typer.Option(help="The file to make: .jsonl, .jsonl.gz or .parquet.")],
@@ -64,9 +64,9 @@ def clean(
     from jaspertc.cli.progress import progress
     from jaspertc.corpus.cleaning import Cleaner, Rules, check_inputs, clean_files, read_excluded
     from jaspertc.corpus.duplicates import Excluded
-    from jaspertc.corpus.read import count_rows
     from jaspertc.errors import InputError
     from jaspertc.files.lines import ROW_SUFFIXES, check_new_file
+    from jaspertc.files.texts import count_rows
 
     check_new_file(output, "--output", ROW_SUFFIXES, overwrite=overwrite)
     if dropped is not None:

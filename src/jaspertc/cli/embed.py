@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.options import Device, Dtype, IdField, ModelOption, Runtime, TextField, Threshold
+from jaspertc.cli.options import (
+    TEXT_FILES,
+    Device,
+    Dtype,
+    IdField,
+    ModelOption,
+    Runtime,
+    TextField,
+    Threshold,
+)
 from jaspertc.cli.progress import progress, say, warn
 from jaspertc.cli.scale import Address, Engine, HourlyCost, WorkerCpus, WorkerGpus, Workers
 
 if TYPE_CHECKING:
-    from jaspertc.corpus.read import Id, Row
     from jaspertc.corpus.write import BlockStore
     from jaspertc.engine.embedder import Embedder
-    from jaspertc.engine.precision import Vectors
+    from jaspertc.files.texts import Id, Row
+    from jaspertc.types import VectorArray
 
 
 def embed(
@@ -31,8 +40,8 @@ def embed(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="A .txt (one text a line), .jsonl, .jsonl.gz or .parquet file; -: stdin. With --engine ray "
-            "also a folder or pattern of them, or a URL such as s3://bucket/folder.",
+            help=f"{TEXT_FILES}; -: stdin, one text a line. With --engine ray .txt, .jsonl, .jsonl.gz and "
+            ".parquet, also on a URL such as s3://bucket/folder.",
         ),
     ] = "-",
     model: ModelOption = "mini",
@@ -123,15 +132,18 @@ def embed(
         return
     if tokens is not None:
         raise InputError(f"--tokens is for folders of pictures, and {source} is none; see --ratio")
-    from jaspertc.corpus.read import STDIN, count_rows, read_texts, source_identity
+    from jaspertc.corpus.cleaning import check_inputs
     from jaspertc.corpus.write import BlockStore, check_target
+    from jaspertc.files.opening import STDIN
+    from jaspertc.files.texts import count_rows, read_texts, source_identity
 
     # What can be wrong with the files is found before the model is loaded, which is slow.
     target = Path(output)
     check_target(target, overwrite=overwrite)
     rows = read_texts(source, text_field, id_field)
-    if source != STDIN and target.exists() and target.samefile(source):
+    if Path(source).exists() and target.exists() and target.samefile(source):
         raise DataFileError(f"{output} is the input; give another --output")
+    check_inputs([source], [target])
     identity = None if source == STDIN else source_identity(source)
     if identity is None and sys.stdin.isatty():
         say("reading texts from the keyboard, one a line; Ctrl-D ends")
@@ -193,12 +205,12 @@ def _embed_rows(
             ids.append(row.id)
             yield row.text
 
-    def computed() -> Iterator[tuple["Vectors", list["Id"]]]:
+    def computed() -> Iterator[tuple["VectorArray", list["Id"]]]:
         for vectors in embedder.encode_stream(texts(), block_size=batch_size, **options):
             own = [ids.popleft() for _ in range(len(vectors))]
             yield vectors, [name for name in own if name is not None]
 
-    def write(block: tuple["Vectors", list["Id"]]) -> int:
+    def write(block: tuple["VectorArray", list["Id"]]) -> int:
         vectors, names = block
         store.add(vectors, names or None)
         return len(vectors)

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.options import TEXT_FILES
 from jaspertc.cli.progress import say
 
 if TYPE_CHECKING:
-    from jaspertc.text.packing import IntArray
+    from jaspertc.types import IntArray
 
 
 def export(
@@ -32,9 +33,7 @@ def export(
     ] = True,
     vocabulary: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Texts (.txt, .jsonl, .jsonl.gz, .parquet) whose tokens alone are kept; repeatable."
-        ),
+        typer.Option(help=f"Texts whose tokens alone are kept: {TEXT_FILES}; repeatable."),
     ] = None,
     text_field: Annotated[str, typer.Option(help="Field of the texts in those files.")] = "text",
     min_count: Annotated[int, typer.Option(help="Occurrences that make a token worth keeping.")] = 1,
@@ -74,7 +73,7 @@ def _pruned(
 
     from jaspertc.checkpoint import load_checkpoint
     from jaspertc.checkpoint.vocabulary import prune_to_texts
-    from jaspertc.corpus.read import read_texts
+    from jaspertc.files.texts import read_texts
 
     rows = chain.from_iterable(read_texts(path, text_field=text_field) for path in paths)
     tokenizer = load_checkpoint(model).tokenizer

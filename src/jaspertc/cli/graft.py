@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jaspertc.cli.options import TEXT_FILES
 from jaspertc.cli.progress import say
 from jaspertc.errors import InputError
 
 if TYPE_CHECKING:
-    from jaspertc.text.packing import IntArray
+    from jaspertc.types import IntArray
 
 
 def graft(
@@ -22,9 +23,7 @@ def graft(
     ] = None,
     vocabulary: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Texts (.txt, .jsonl, .jsonl.gz, .parquet) whose tokens are kept; may be repeated."
-        ),
+        typer.Option(help=f"Texts whose tokens are kept: {TEXT_FILES}; may be repeated."),
     ] = None,
     text_field: Annotated[str, typer.Option(help="Field of the texts in those files.")] = "text",
     min_count: Annotated[int, typer.Option(help="Occurrences that make a token worth keeping.")] = 1,
@@ -63,7 +62,7 @@ def graft(
     from jaspertc.checkpoint import load_checkpoint, save_checkpoint
     from jaspertc.checkpoint.surgery import graft
     from jaspertc.checkpoint.vocabulary import prune_to_texts
-    from jaspertc.corpus.read import read_texts
+    from jaspertc.files.texts import read_texts
 
     prompts = dict(_split_prompt(item) for item in prompt or [])
     checkpoint = load_checkpoint(source, pooler=pooler)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.options import IdField, ModelOption, Runtime, TextField
+from jaspertc.cli.options import TEXT_FILES, IdField, ModelOption, Runtime, TextField
 from jaspertc.cli.progress import quiet, say, write
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def index(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Files and folders of texts or of pictures. What they have lost since last time is removed."
+            help=f"{TEXT_FILES}; -: stdin; folders of pictures. What they have lost since is removed."
         ),
     ] = None,
     output: Annotated[
@@ -84,7 +84,10 @@ def index(
         from itertools import chain
 
         from jaspertc.corpus.pictures import is_picture_folder
+        from jaspertc.files.texts import expanded
         from jaspertc.search.reading import read_documents, read_pictures
+
+        files = expanded(files)
 
         # Before the model: it is slow.
         of_pictures = [path for path in files if is_picture_folder(path)]

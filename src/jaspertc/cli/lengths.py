@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaspertc.cli.options import TextField, Threshold
+from jaspertc.cli.options import TEXT_FILES, TextField, Threshold
 
 if TYPE_CHECKING:
     from jaspertc.corpus.lengths import LengthCounts
@@ -18,9 +18,7 @@ PERCENTILES = (50, 90, 95, 99)
 def lengths(
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT...", help=".txt, .jsonl, .jsonl.gz, .parquet or a folder of .txt files; -: stdin."
-        ),
+        typer.Argument(metavar="INPUT...", help=f"{TEXT_FILES}; -: stdin."),
     ],
     model: Annotated[str, typer.Option(help="Whose tokens: mini, a folder or a hub name.")] = "mini",
     threshold: Threshold = None,
@@ -37,9 +35,9 @@ def lengths(
     Lengths include the prompt and the tokens that the model adds, as in the report.
     """
     from jaspertc.corpus.lengths import LengthCounts
-    from jaspertc.corpus.read import kind_of
     from jaspertc.engine.embedder import Embedder
     from jaspertc.errors import InputError
+    from jaspertc.files.texts import kind_of
 
     for path in inputs:
         kind_of(path)
@@ -65,7 +63,7 @@ def _count(embedder: "Embedder", path: str, text_field: str, prompt: str) -> "Le
 
     from jaspertc.cli.progress import progress
     from jaspertc.corpus.lengths import LengthCounts
-    from jaspertc.corpus.read import blocks, count_rows, read_texts
+    from jaspertc.files.texts import blocks, count_rows, read_texts
 
     counts = LengthCounts()
     with progress(Path(path).name, count_rows(path)) as advance:

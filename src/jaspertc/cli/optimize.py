@@ -17,7 +17,7 @@ def optimize(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="Texts to measure accuracy on (.txt, .jsonl, .jsonl.gz, .parquet), like those to be "
+            help="Texts to measure accuracy on (any kind that `jaspertc embed` reads), like those to be "
             "embedded; default: the package's samples."
         ),
     ] = None,
@@ -54,7 +54,7 @@ def _drawn(path: Path, text_field: str, count: int) -> list[str]:
     """``count`` texts, each of the file's as likely as any other; one pass, in little memory."""
     import random
 
-    from jaspertc.corpus.read import read_texts
+    from jaspertc.files.texts import read_texts
 
     rng = random.Random(0)
     kept: list[str] = []

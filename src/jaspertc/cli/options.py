@@ -17,7 +17,8 @@ Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 Threshold = Annotated[
     int | None, typer.Option(help="Texts up to this many tokens stay whole; default: the model's.")
 ]
-TextField = Annotated[str, typer.Option(help="JSON field or parquet column with the text.")]
+TEXT_FILES = ".txt, .md, .html, .jsonl, .csv (each also .gz or .zst) or .parquet, a folder or quoted pattern"
+TextField = Annotated[str, typer.Option(help="JSON field or column with the text.")]
 IdField = Annotated[
-    str | None, typer.Option(help="JSON field or parquet column with the id; default: id, if present.")
+    str | None, typer.Option(help="JSON field or column with the id; default: id, if present.")
 ]

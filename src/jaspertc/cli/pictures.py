@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,10 @@ def embed_pictures(
         load: arguments of ``Embedder.load``.
         encode: arguments of ``Embedder.encode_image``.
     """
-    from jaspertc.corpus.folders import identity_of
     from jaspertc.corpus.pictures import SUFFIXES, picture_files
     from jaspertc.corpus.write import BlockStore, check_target
     from jaspertc.engine.embedder import Embedder
+    from jaspertc.files.folders import identity_of
 
     check_target(output, overwrite=overwrite)
     files = picture_files(folder)
@@ -66,9 +66,10 @@ class BadList:
     """The pictures that could not be read, with their places among all, in a file beside the output."""
 
     def __init__(self, path: Path) -> None:
+        from jaspertc.files.json_lines import read_log
+
         self.path = path
-        lines: Sequence[str] = path.read_text("utf-8").splitlines() if path.exists() else ()
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.rows: list[dict[str, Any]] = read_log(path)
 
     def clear(self) -> None:
         """Forget those of an earlier run."""

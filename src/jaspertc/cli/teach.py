@@ -82,7 +82,7 @@ def _score(recipe: "Recipe", name: str | None) -> None:
 
 def _verify(recipe: "Recipe", name: str | None) -> None:
     """Check every shard, say what is wrong with each damaged one, and count texts without a vector."""
-    from jaspertc.files.folders import CacheError
+    from jaspertc.errors import CacheError
     from jaspertc.teaching.fill import check_roles, choose_teachers
     from jaspertc.teaching.recipe_texts import RecipeTexts
     from jaspertc.teaching.verifying import verify_folder

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jaspertc.engine.precision import FloatArray
-from jaspertc.text.packing import IntArray, PackedBatch
+from jaspertc.text.packing import PackedBatch
+from jaspertc.types import FloatArray, IntArray
 
 
 class CountingRuntime:

@@ -18,11 +18,11 @@ from jaspertc.cluster.storage import full_url, is_local
 from jaspertc.cluster.units import Unit, cut, find_inputs, id_kind, identity_of
 from jaspertc.cluster.workers import EmbedWorker
 from jaspertc.corpus.formats import WRITERS, Block, write_output
-from jaspertc.corpus.read import DEFAULT_ID_FIELD
 from jaspertc.corpus.write import check_target
 from jaspertc.errors import DataFileError
 from jaspertc.files.aside import written_aside
-from jaspertc.files.folders import locked
+from jaspertc.files.lock import locked
+from jaspertc.files.texts import DEFAULT_ID_FIELD
 
 MOST_TEXT_BYTES = 1 << 20
 

@@ -22,16 +22,18 @@ import numpy.typing as npt
 from jaspertc.cluster.reading import DUPLICATE, Bad
 from jaspertc.cluster.storage import Folder, in_parallel
 from jaspertc.corpus.formats import Block, write_output
-from jaspertc.corpus.read import Id
 from jaspertc.errors import DataFileError
 from jaspertc.files.aside import ASIDE
-from jaspertc.files.folders import LOCK
+from jaspertc.files.hashes import hash_of
+from jaspertc.files.lock import LOCK
+from jaspertc.files.made_of import MADE_OF, require_same
+from jaspertc.files.made_of import made_of as as_stored
+from jaspertc.files.texts import Id
+from jaspertc.types import VectorArray
 
 FORMAT = 1
 MANIFEST, BAD, DONE, TRIES = "_manifest.json", "_bad.jsonl", "_done", "_tries"
-MADE_OF, FORMAT_KEY = "made of", "format"
-
-VectorArray = npt.NDArray[Any]
+FORMAT_KEY = "format"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ class Output:
 
     def __init__(self, url: str, made_of: Mapping[str, Any], *, resume: bool = True) -> None:
         self.folder = Folder(url)
-        self.made_of = json.loads(json.dumps(made_of))
+        self.made_of = as_stored(made_of)
         self.shards: dict[int, Shard] = {}
         there = self.folder.sizes()
         ours = ("_", "shard-") if MANIFEST in there else "_"  # the manifest is written before any shard
@@ -154,16 +156,13 @@ class Output:
         self._write_manifest([], {}, complete=False)
 
     def _compare(self, earlier: Mapping[str, Any]) -> None:
-        before, now = earlier.get(MADE_OF, {}), self.made_of
-        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        if earlier.get(FORMAT_KEY) != FORMAT:
-            names.insert(0, FORMAT_KEY)
-        if names:
-            changes = [f"{name} was {before.get(name)!r:.60}, is {now.get(name)!r:.60}" for name in names]
-            raise DataFileError(
-                f"{self.folder.url} holds vectors of another run: {', '.join(changes)}; give another "
-                "--output, or --no-resume to start over"
-            )
+        before = {FORMAT_KEY: earlier.get(FORMAT_KEY), **earlier.get(MADE_OF, {})}
+        require_same(
+            f"{self.folder.url} holds vectors of another run",
+            before,
+            {FORMAT_KEY: FORMAT, **self.made_of},
+            "give another --output, or --no-resume to start over",
+        )
 
     def _take_up(self, there: Mapping[str, int]) -> None:
         notes = self.folder.sizes(DONE)
@@ -272,8 +271,6 @@ class Output:
 
 
 def _hashes(ids: list[Id]) -> npt.NDArray[np.uint64]:
-    from jaspertc.files.hashes import hash_of
-
     return np.frombuffer(b"".join(hash_of(repr(name), 8) for name in ids), dtype="<u8").astype(np.uint64)
 
 

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 from jaspertc.cluster.storage import open_url
 from jaspertc.cluster.units import IdKind, Unit, open_parquet
-from jaspertc.corpus.read import PARQUET_ROWS, Id, Row
 from jaspertc.files.hashes import content_id
+from jaspertc.files.json_lines import parse_objects
+from jaspertc.files.parquet import ROWS as PARQUET_ROWS
+from jaspertc.files.texts import Id, Row
 
 TAIL_BYTES = 1 << 20
 GIVEN_UP = 16  # times the longest text: as far as a line that is too long is read, for its id
@@ -86,7 +88,7 @@ def _line_row(where: str, line: bytes, kind: str, fields: Fields) -> Row | Bad:
     if kind == ".txt":
         return _row(where, text.removesuffix("\r"), None, fields)
     try:
-        row = json.loads(text)
+        (row,) = parse_objects(text)
     except (ValueError, RecursionError):
         return Bad(where, None, NO_JSON)
     if not isinstance(row, dict):

@@ -7,15 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from jaspertc.errors import InputError, JasperError, MissingExtraError
+from jaspertc.errors import ClusterError, InputError, MissingExtraError
 
 MOST_BLOCKS = 50_000
 OBJECT_STORE_BYTES = 512 << 20
 ERROR = "error"
-
-
-class ClusterError(JasperError):
-    """Work on a cluster cannot start or go on. What is finished stays."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """Files in a folder on a path or an object store, over fsspec; each appears whole or not at all."""
 
-import os
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaspertc.errors import DataFileError, MissingExtraError
-from jaspertc.files.aside import ASIDE, sync_folder
+from jaspertc.files.aside import ASIDE, writing, written_aside
 
 PARALLEL = 16
 
@@ -100,19 +99,15 @@ class Folder:
         Two processes may write the same file at once: the last rename holds.
         """
         path = self.path(name)
-        aside = f"{path}.{uuid.uuid4().hex[:8]}{ASIDE}"
-        try:
+        unique = f".{uuid.uuid4().hex[:8]}"
+        with writing(f"{self.url}/{name}"):
             self.system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             if self.local:
-                _write_local(Path(aside), Path(path), content)
+                with written_aside(Path(path), unique=unique) as file:
+                    file.write(content)
             else:
-                self.system.pipe_file(aside, content)
-                self.system.mv(aside, path)
-        except OSError as error:
-            raise DataFileError(
-                f"{self.url}/{name} could not be written ({error.strerror or error}); make room or allow "
-                "writing there"
-            ) from error
+                self.system.pipe_file(f"{path}{unique}{ASIDE}", content)
+                self.system.mv(f"{path}{unique}{ASIDE}", path)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -122,16 +117,3 @@ class Folder:
             return
         except OSError as error:
             raise DataFileError(f"{self.url}/{name} could not be removed ({error})") from error
-
-
-def _write_local(aside: Path, path: Path, content: bytes) -> None:
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)

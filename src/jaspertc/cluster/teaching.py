@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.cluster.meter import Meter
-from jaspertc.cluster.session import ERROR, ClusterError, Pool, cluster, mapped, require_ray
+from jaspertc.cluster.session import ERROR, Pool, cluster, mapped, require_ray
 from jaspertc.cluster.workers import Feed, TeachWorker, probe
-from jaspertc.errors import ConfigError
+from jaspertc.errors import ClusterError, ConfigError
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.teachers import Teacher, TeacherConfig
 from jaspertc.teaching.fill import Job, Teaching

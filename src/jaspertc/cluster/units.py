@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from jaspertc.cluster.storage import full_url, in_parallel, open_url
-from jaspertc.corpus.read import DEFAULT_ID_FIELD, STDIN
 from jaspertc.errors import DataFileError, MissingExtraError
+from jaspertc.files.opening import STDIN
+from jaspertc.files.texts import DEFAULT_ID_FIELD
 
 KINDS = (".parquet", ".jsonl.gz", ".jsonl", ".txt")
 SAMPLE_BYTES = 1 << 20

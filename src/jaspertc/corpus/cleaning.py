@@ -5,7 +5,7 @@ a million texts: 0.2 GB, and 1.7 GB more to find near duplicates.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -18,10 +18,12 @@ from jaspertc.corpus.normalise import (
     share_of_letters,
     share_of_repeated_lines,
 )
-from jaspertc.corpus.read import DEFAULT_ID_FIELD, FOLDER, STDIN, Id, kind_of, read_objects, read_rows
 from jaspertc.errors import DataFileError, InputError
+from jaspertc.files.aside import writing
 from jaspertc.files.hashes import content_id, number_of
-from jaspertc.files.lines import SUFFIXES, json_line, lines_aside, rows_aside
+from jaspertc.files.json_lines import read_objects
+from jaspertc.files.lines import json_line, lines_aside, rows_aside
+from jaspertc.files.texts import DEFAULT_ID_FIELD, FOLDER, SUFFIXES, Id, kind_of, read_rows
 
 EMPTY, SHORT, LONG = "empty", "too short", "too long"
 SYMBOLS, LINES = "mostly symbols", "repeated lines"
@@ -170,7 +172,7 @@ def clean_files(
         MissingExtraError: a file is parquet and pyarrow is not installed.
     """
     counts, names, key = Counts(), _Names(), id_field or DEFAULT_ID_FIELD
-    with _writing(output), ExitStack() as stack:
+    with writing(output), ExitStack() as stack:
         write = stack.enter_context(rows_aside(output, key, text_field))
         side = None if dropped is None else stack.enter_context(lines_aside(dropped))
         for path in inputs:
@@ -239,7 +241,7 @@ def read_excluded(
 
 
 def _texts_to_exclude(path: str | Path) -> Iterator[str]:
-    if kind_of(path) in SUFFIXES:
+    if kind_of(path) == ".jsonl":
         for _, row in read_objects(path):
             yield from (
                 value for key, value in row.items() if isinstance(value, str) and key != DEFAULT_ID_FIELD
@@ -253,21 +255,12 @@ def check_inputs(inputs: Sequence[str | Path], outputs: Sequence[Path | None]) -
     for path in inputs:
         kind_of(path)
         for output in outputs:
-            if output is not None and output.exists() and str(path) != STDIN and output.samefile(path):
+            if output is not None and output.exists() and Path(path).exists() and output.samefile(path):
                 raise DataFileError(f"{output} is an input; give another name to write to")
             if (
                 output is not None
                 and kind_of(path) == FOLDER
-                and Path(path).resolve() in (output.resolve().parents)
+                and output.name.lower().endswith(SUFFIXES)
+                and Path(path).resolve() in output.resolve().parents
             ):
                 raise DataFileError(f"{output} is in the folder {path}, an input; write to another folder")
-
-
-@contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataFileError(
-            f"{output} could not be written ({error.strerror or error}); make room, then run it again"
-        ) from error

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from jaspertc.corpus.read import Id
-from jaspertc.errors import DataFileError, MissingExtraError
+from jaspertc.errors import DataFileError
+from jaspertc.files.parquet import arrow as pyarrow
+from jaspertc.files.texts import Id
+from jaspertc.types import VectorArray
 
 ROW_GROUP_BYTES = 1 << 24
 # Digits with which a decimal number gives back the same binary one.
@@ -19,7 +20,7 @@ DIGITS = {"float32": "%.9g", "float16": "%.5g", "int8": "%d", "uint8": "%d"}
 class Block(NamedTuple):
     """Vectors, shape (n, E), and the n ids of their texts, if they have any."""
 
-    vectors: npt.NDArray[Any]
+    vectors: VectorArray
     ids: list[Id] | None
 
 
@@ -34,7 +35,7 @@ def check_output(output: Path) -> None:
     if output.suffix.lower() not in WRITERS:
         raise DataFileError(f"{output} has an unknown type, it must end in {', '.join(WRITERS)}")
     if output.suffix.lower() == ".parquet":
-        _arrow()
+        pyarrow()
 
 
 def write_output(
@@ -43,7 +44,7 @@ def write_output(
     read: ReadBlock,
     indices: Sequence[int],
     rows: int,
-    no_vectors: npt.NDArray[Any],
+    no_vectors: VectorArray,
 ) -> None:
     """Write all blocks to ``file``, in the format that the ending of ``output`` stands for.
 
@@ -56,7 +57,7 @@ def write_output(
 
 
 def _write_npy(
-    file: IO[bytes], read: ReadBlock, indices: Sequence[int], rows: int, no_vectors: npt.NDArray[Any]
+    file: IO[bytes], read: ReadBlock, indices: Sequence[int], rows: int, no_vectors: VectorArray
 ) -> None:
     header = {
         "descr": np.lib.format.dtype_to_descr(no_vectors.dtype),
@@ -69,7 +70,7 @@ def _write_npy(
 
 
 def _write_jsonl(
-    file: IO[bytes], read: ReadBlock, indices: Sequence[int], rows: int, no_vectors: npt.NDArray[Any]
+    file: IO[bytes], read: ReadBlock, indices: Sequence[int], rows: int, no_vectors: VectorArray
 ) -> None:
     """A text without an id gets its place in the input, counted from 0."""
     vector_format = ", ".join([DIGITS[no_vectors.dtype.name]] * no_vectors.shape[1])
@@ -83,9 +84,9 @@ def _write_jsonl(
 
 
 def _write_parquet(
-    file: IO[bytes], read: ReadBlock, indices: Sequence[int], rows: int, no_vectors: npt.NDArray[Any]
+    file: IO[bytes], read: ReadBlock, indices: Sequence[int], rows: int, no_vectors: VectorArray
 ) -> None:
-    arrow = _arrow()
+    arrow = pyarrow()
     width, item = no_vectors.shape[1], arrow.from_numpy_dtype(no_vectors.dtype)
     fields = [arrow.field("embedding", arrow.list_(item, width))]
     id_type = _id_type(read, indices)
@@ -128,14 +129,5 @@ def _grouped(read: ReadBlock, indices: Sequence[int], rows: int) -> Iterator[lis
         yield group
 
 
-def _arrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "parquet", "reading or writing parquet") from error
-    return pyarrow
-
-
-Writer = Callable[[IO[bytes], ReadBlock, Sequence[int], int, npt.NDArray[Any]], None]
+Writer = Callable[[IO[bytes], ReadBlock, Sequence[int], int, VectorArray], None]
 WRITERS: dict[str, Writer] = {".npy": _write_npy, ".jsonl": _write_jsonl, ".parquet": _write_parquet}

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaspertc.errors import InputError
 from jaspertc.model.lengths import Ratio, target_lengths
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 
 class LengthCounts:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaspertc.corpus.folders import files_of
 from jaspertc.errors import DataFileError, MissingExtraError, PictureError
-from jaspertc.files.json_rows import TEXT, read_rows
+from jaspertc.files.folders import files_of
+from jaspertc.files.json_lines import TEXT, read_rows
+from jaspertc.files.opening import read_lines
+from jaspertc.files.texts import WHOLE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -148,7 +150,7 @@ def is_picture_folder(source: str | Path) -> bool:
     if not folder.is_dir():
         return False
     endings = {path.suffix.lower() for path in folder.rglob("*")}
-    return not endings.isdisjoint(SUFFIXES) and ".txt" not in endings
+    return not endings.isdisjoint(SUFFIXES) and endings.isdisjoint((".txt", *WHOLE))
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -195,8 +197,8 @@ def read_captioned(source: Path) -> list[Captioned]:
 def _beside(path: Path) -> Captioned:
     text = path.with_suffix(".txt")
     try:
-        lines = text.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line for _, line in read_lines(text)]
+    except DataFileError as error:
         raise DataFileError(f"{path} needs {text.name} beside it, a caption a line ({error})") from error
     captions = tuple(line.strip() for line in lines if line.strip())
     if not captions:

@@ -5,25 +5,26 @@
 not at all: it is written under another name, flushed to disk and renamed.
 """
 
-import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from jaspertc.corpus.formats import Block, check_output, write_output
-from jaspertc.corpus.read import Id
 from jaspertc.errors import DataFileError
-from jaspertc.files.aside import sync_folder, written_aside
+from jaspertc.files.aside import sync_folder, writing, written_aside
+from jaspertc.files.lock import LOCK, locked
+from jaspertc.files.made_of import MADE_OF, require_same
+from jaspertc.files.texts import Id
+from jaspertc.types import VectorArray
 
-STATE, LOCK, ASSEMBLED = "state.json", "lock", "assembled"
+STATE, ASSEMBLED = "state.json", "assembled"
 FORMAT = 1
 STDIN_NAME = "standard input"
 BLOCK_NAME = re.compile(r"block-(\d{9})-(\d+)\.npz")
@@ -67,11 +68,11 @@ class BlockStore:
         self.resumable = source is not None
         self.state: dict[str, Any] = {
             "format": FORMAT,
-            "made of": {**settings, **(source or {"input": STDIN_NAME})},
+            MADE_OF: {**settings, **(source or {"input": STDIN_NAME})},
         }
         self.finished = False
         self._names: list[str] = []
-        self._lock_file: IO[bytes] | None = None
+        self._locks = ExitStack()
         try:
             self._open(resume, overwrite)
         except BaseException:
@@ -87,15 +88,18 @@ class BlockStore:
             raise DataFileError(
                 f"{self.folder} holds {foreign[0]!r}, which this command has not written; move that folder"
             )
-        self._lock()
+        self._locks.enter_context(locked(self.folder, target=self.output, error=DataFileError))
         earlier = _read_state(self.folder)
         names = _block_names(self.folder)
-        made_of = earlier.get("made of", {})
-        same = made_of == self.state["made of"] and earlier.get("format") == FORMAT
+        made_of = earlier.get(MADE_OF, {})
+        same = made_of == self.state[MADE_OF] and earlier.get("format") == FORMAT
         if names and resume and not same and made_of.get("input") != STDIN_NAME:
+            holds = f"{self.folder} holds {len(names)} finished blocks of another run"
+            fix = "run with --no-resume to start over"
+            if earlier.get("format") == FORMAT and MADE_OF in earlier:
+                require_same(holds, made_of, self.state[MADE_OF], fix)
             raise DataFileError(
-                f"{self.folder} holds {len(names)} finished blocks of another run: "
-                f"{_differences(earlier, self.state)}; run with --no-resume to start over"
+                f"{holds}: its state.json is missing or of another version of this program; {fix}"
             )
         go_on = same and resume and self.resumable
         if go_on and _is_finished(self.output, earlier):
@@ -126,7 +130,7 @@ class BlockStore:
         """Number of finished blocks."""
         return len(self._names)
 
-    def add(self, vectors: npt.NDArray[Any], ids: Sequence[Id] | None) -> None:
+    def add(self, vectors: VectorArray, ids: Sequence[Id] | None) -> None:
         """Finish a block: after this a killed run goes on behind it.
 
         Args:
@@ -144,7 +148,7 @@ class BlockStore:
         self._names.append(name)
         self.rows += len(vectors)
 
-    def finish(self, no_vectors: npt.NDArray[Any]) -> None:
+    def finish(self, no_vectors: VectorArray) -> None:
         """Make the output of the blocks, put it in place and remove what was kept aside.
 
         Args:
@@ -200,43 +204,16 @@ class BlockStore:
             (self.folder / LOCK).unlink(missing_ok=True)
             self.folder.rmdir()
 
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows: two runs at once are not noticed there
-            return
-        with self._writing():
-            self._lock_file = (self.folder / LOCK).open("wb")
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataFileError(f"another run is writing {self.output}; wait for it or end it") from None
-        except OSError:  # a file system without locks
-            self._unlock()
-
     def _unlock(self) -> None:
-        if self._lock_file is not None:
-            self._lock_file.close()
-            self._lock_file = None
+        self._locks.close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            kept = self.resumable and self._names
+    def _writing(self) -> AbstractContextManager[None]:
+        again = "run the command again"
+        if self.resumable and self._names:
             again = (
                 f"{len(self._names)} finished blocks are kept in {self.folder}: run the same command again"
-                if kept
-                else "run the command again"
             )
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DataFileError(
-                    f"the disk is full, {self.output} could not be written; free some space, then: {again}"
-                ) from error
-            raise DataFileError(
-                f"{self.output} could not be written ({error.strerror or error}); {again}"
-            ) from error
+        return writing(self.output, again)
 
 
 def partial_folder(output: Path) -> Path:
@@ -284,14 +261,6 @@ def _read_state(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
-
-
-def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    if earlier.get("format") != FORMAT or "made of" not in earlier:
-        return "its state.json is missing or of another version of this program"
-    before, after = earlier["made of"], now["made of"]
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    return ", ".join(f"{name} was {before.get(name)!r:.60}, is {after.get(name)!r:.60}" for name in names)
 
 
 def _block_names(folder: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 
 def plan_batches(targets: IntArray, lengths: IntArray, *, token_budget: int) -> list[IntArray]:

@@ -18,12 +18,13 @@ from jaspertc.engine.batching import plan_batches
 from jaspertc.engine.fitting import Fitted, Fitting
 from jaspertc.engine.options import EncodeOptions
 from jaspertc.engine.pictures import PictureSide
-from jaspertc.engine.precision import FloatArray, Vectors, check_finite, normalized, similarity, to_precision
+from jaspertc.engine.precision import check_finite, normalized, similarity, to_precision
 from jaspertc.engine.runtimes import build_runtime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
 from jaspertc.model.lengths import Ratio
-from jaspertc.text.packing import IntArray, pack
+from jaspertc.text.packing import pack
+from jaspertc.types import FloatArray, IntArray, VectorArray
 
 
 class Embedder:
@@ -142,7 +143,7 @@ class Embedder:
         precision: str = "float32",
         long_texts: str | None = None,
         show_progress: bool = False,
-    ) -> Vectors:
+    ) -> VectorArray:
         """Embed texts.
 
         Args:
@@ -192,16 +193,16 @@ class Embedder:
         vectors = np.concatenate(found) if found else self._finish(self._no_vectors(), options)
         return vectors[0] if single else vectors
 
-    def encode_query(self, texts: str | Iterable[str], **options: Any) -> Vectors:
+    def encode_query(self, texts: str | Iterable[str], **options: Any) -> VectorArray:
         """``encode`` with the model's ``query`` prompt, if it has one."""
         return self.encode(texts, **self._named_prompt("query", options))
 
-    def encode_document(self, texts: str | Iterable[str], **options: Any) -> Vectors:
+    def encode_document(self, texts: str | Iterable[str], **options: Any) -> VectorArray:
         """``encode`` with the model's ``document`` (or ``passage``) prompt, if it has one."""
         name = "document" if "document" in self.prompts else "passage"
         return self.encode(texts, **self._named_prompt(name, options))
 
-    def encode_stream(self, texts: Iterable[str], **options: Any) -> Iterator[Vectors]:
+    def encode_stream(self, texts: Iterable[str], **options: Any) -> Iterator[VectorArray]:
         """``encode`` in constant memory: yields (n, E) blocks in order, reading texts one block ahead.
 
         Args:
@@ -215,7 +216,7 @@ class Embedder:
             raise InputError("texts is a str, encode_stream needs an iterable of strings")
         return self._blocks(texts, EncodeOptions(**options))
 
-    def _blocks(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[Vectors]:
+    def _blocks(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[VectorArray]:
         """Check everything that can be checked before a text is read, then read on demand."""
         inputs.check_iterable(texts)
         inputs.check_dims(options.dims, (*self.config.head.matryoshka, self.dims))
@@ -225,7 +226,7 @@ class Embedder:
 
     def _read_blocks(
         self, texts: Iterable[str], options: EncodeOptions, prefix: str, ratios: Any
-    ) -> Iterator[Vectors]:
+    ) -> Iterator[VectorArray]:
         def fitted(chunk: tuple[int, list[str]]) -> Fitted:
             begin, block = chunk
             rows = self.tokenize(block, prompt=prefix, max_length=options.max_length, first_index=begin)
@@ -251,7 +252,7 @@ class Embedder:
         normalize: bool | None = None,
         precision: str = "float32",
         show_progress: bool = False,
-    ) -> Vectors:
+    ) -> VectorArray:
         """Embed pictures into the space of the texts.
 
         Args:
@@ -398,7 +399,7 @@ class Embedder:
     def _no_vectors(self) -> FloatArray:
         return np.empty((0, self.dims), dtype=np.float32)
 
-    def _finish(self, vectors: FloatArray, options: EncodeOptions) -> Vectors:
+    def _finish(self, vectors: FloatArray, options: EncodeOptions) -> VectorArray:
         vectors = vectors[:, : options.dims]
         if self.config.normalize if options.normalize is None else options.normalize:
             vectors = normalized(vectors)

@@ -14,7 +14,7 @@ from jaspertc.engine.options import EncodeOptions, warn_of_long_texts
 from jaspertc.engine.pieces import TextRows
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.model.lengths import Ratio
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 PIECE_LENGTH = 512  # of models that name none, where pieces are asked for
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jaspertc.engine.precision import check_precision
 from jaspertc.errors import InputError
 from jaspertc.model.lengths import Ratio, check_ratio
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 # Texts are batched by length within a chunk. 1024 short texts fill a CPU's batches, 4096 a GPU's; more only
 # delay the first block.

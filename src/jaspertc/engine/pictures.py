@@ -15,9 +15,9 @@ from torch import Tensor
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.checkpoint.vision import read_vision, vision_fingerprint
 from jaspertc.corpus.pictures import read_picture, to_pixels
-from jaspertc.engine.precision import FloatArray
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.model.vision import ImageEncoder, VisionTower
+from jaspertc.types import FloatArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from jaspertc.engine.precision import FloatArray
-from jaspertc.text.packing import IntArray, offsets_of
+from jaspertc.text.packing import offsets_of
 from jaspertc.text.pieces import shared_targets
+from jaspertc.types import FloatArray, IntArray
 
 # The weight of a text's k-th piece, beside its tokens, is k ** -FALL: what a text is about is said early more
 # often than late. docs/reports/long-texts.md has the measurement.

@@ -3,15 +3,10 @@
 Shape legend: N vectors, M other vectors, E width.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from jaspertc.errors import InputError, VectorError
-
-FloatArray = npt.NDArray[np.float32]
-Vectors = npt.NDArray[Any]
+from jaspertc.types import FloatArray, VectorArray
 
 PRECISIONS = ("float32", "float16", "int8", "ubinary")
 
@@ -45,7 +40,7 @@ def check_precision(precision: str) -> None:
         raise InputError(f"precision is {precision!r}, it must be one of {', '.join(PRECISIONS)}")
 
 
-def to_precision(vectors: FloatArray, precision: str) -> Vectors:
+def to_precision(vectors: FloatArray, precision: str) -> VectorArray:
     """Convert float32 vectors of shape (N, E).
 
     - ``float16``: same shape.
@@ -59,15 +54,15 @@ def to_precision(vectors: FloatArray, precision: str) -> Vectors:
     if precision == "int8":
         largest = np.abs(vectors).max(axis=-1, keepdims=True, initial=0)
         scaled = vectors / np.maximum(largest, np.finfo(np.float32).tiny) * 127
-        rounded: Vectors = np.rint(scaled).astype(np.int8)
+        rounded: VectorArray = np.rint(scaled).astype(np.int8)
         return rounded
     if precision == "ubinary":
-        packed: Vectors = np.packbits(vectors > 0, axis=-1)
+        packed: VectorArray = np.packbits(vectors > 0, axis=-1)
         return packed
     return vectors
 
 
-def similarity(a: Vectors, b: Vectors) -> FloatArray:
+def similarity(a: VectorArray, b: VectorArray) -> FloatArray:
     """Cosine similarity of every pair; for ``ubinary`` vectors 1 - 2 * (share of differing bits).
 
     Args:

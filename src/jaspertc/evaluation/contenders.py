@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from jaspertc.errors import ConfigError, InputError
 from jaspertc.evaluation.fused import FusedPeer, FusedTarget, Memory
 from jaspertc.evaluation.prompts import max_length_of, prompt_of
 from jaspertc.recipe.reader import Reader
 from jaspertc.teachers import TeacherConfig, teacher_kinds
+from jaspertc.types import FloatArray
 
 if TYPE_CHECKING:
     from jaspertc.engine.embedder import Embedder
 
-FloatArray = npt.NDArray[np.float32]
 Embed = Callable[[Sequence[str], str], FloatArray]
 
 SWEEP = (1.0, 0.8, 0.66, 0.5, 0.33, 0.2, 0.1, 0.05)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jaspertc.evaluation.contenders import Contender, FloatArray
+from jaspertc.evaluation.contenders import Contender
 from jaspertc.evaluation.library import mteb
+from jaspertc.types import FloatArray
 
 CHUNK = 1024  # texts between two signs of life
 

@@ -11,7 +11,8 @@ from jaspertc.evaluation import latency, subsets
 from jaspertc.evaluation.contenders import Contender, Swept
 from jaspertc.evaluation.encoder import Encoder, model_meta
 from jaspertc.evaluation.library import mteb
-from jaspertc.evaluation.store import RUN, Store, main_score, write_json
+from jaspertc.evaluation.store import RUN, Store, main_score
+from jaspertc.files.json_files import write_json
 from jaspertc.reports.origin import machine, versions
 
 HEAT_MAP_PAIRS = 24

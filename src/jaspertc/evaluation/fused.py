@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
 from jaspertc.recipe.recipe import read_recipe
 from jaspertc.teachers import TeacherConfig
 from jaspertc.teachers.fusion import fuse
+from jaspertc.types import FloatArray
 
 if TYPE_CHECKING:
     from jaspertc.teachers import Teacher
 
-FloatArray = npt.NDArray[np.float32]
 Encode = Callable[["Teacher", Sequence[str], str], FloatArray]
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc.evaluation.contenders import Contender
-from jaspertc.evaluation.store import LATENCY, LATENCY_TEXTS, read_json, write_json
+from jaspertc.evaluation.store import AGAIN, LATENCY, LATENCY_TEXTS
 from jaspertc.evaluation.subsets import SEED, stratum_of
+from jaspertc.files.json_files import read_json, write_json
+from jaspertc.files.json_lines import read_log
+from jaspertc.files.lines import json_line, lines_aside
 
 PER_TASK = 6
 TEXTS = {"up to 80": 24, "81 to 256": 16, "257 to 512": 10, "over 512": 6}
@@ -24,8 +27,7 @@ class Sample:
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / LATENCY_TEXTS
-        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else []
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.rows: list[dict[str, Any]] = read_log(self.file)
 
     def has(self, task: str) -> bool:
         """Whether texts of this task are in."""
@@ -41,9 +43,9 @@ class Sample:
             if counts[stratum] < PER_TASK:
                 counts[stratum] += 1
                 self.rows.append({"task": task, "stratum": stratum, "text": text})
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows]
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text("".join(lines), encoding="utf-8")
+        with lines_aside(self.file) as file:
+            file.writelines(map(json_line, self.rows))
 
     def texts(self) -> dict[str, list[str]]:
         """Length stratum -> texts, as many from each task as can be."""
@@ -84,7 +86,7 @@ def measure(
     key = hashlib.sha256(json.dumps([texts, names, machine]).encode()).hexdigest()[:16]
     path = folder / LATENCY
     if path.is_file():
-        known: dict[str, Any] = read_json(path)
+        known: dict[str, Any] = read_json(path, AGAIN)
         if known.get("key") == key:
             return known
     times: dict[str, dict[str, list[float]]] = {label: {name: [] for name in texts} for label in names}

@@ -11,7 +11,7 @@ from jaspertc.errors import DataFileError
 from jaspertc.evaluation.library import mteb
 from jaspertc.evaluation.local_tasks import LocalTask, unknown
 from jaspertc.evaluation.subsets import SEED
-from jaspertc.files.json_rows import ID, LABEL, NUMBER, SUFFIXES, TEXT, Row, read_rows
+from jaspertc.files.json_lines import ID, LABEL, NUMBER, SUFFIXES, TEXT, Row, read_rows
 
 SPLIT = "test"  # what mteb calls the scored rows, whatever the file calls them
 TRAIN = "train"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaspertc.errors import ConfigError, DataFileError, InputError
-from jaspertc.files.json_rows import SUFFIXES
+from jaspertc.files.json_lines import SUFFIXES
 from jaspertc.recipe.reader import Reader
 
 TABLE = "tasks.toml"

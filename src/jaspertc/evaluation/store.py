@@ -7,17 +7,17 @@
 A task is done once its measures are there, which come last.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaspertc.errors import DataFileError
-from jaspertc.files.aside import written_aside
+from jaspertc.files.json_files import read_json, write_json
 
 RESULTS, MEASURES, TABLES = "results", "measures", "tables"
 RUN, LATENCY, LATENCY_TEXTS = "run.json", "latency.json", "latency_texts.jsonl"
+AGAIN = "remove it and evaluate again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,25 +60,6 @@ class Contents:
     tables: list[dict[str, Any]] = field(default_factory=list)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """A JSON file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file:
-        file.write(json.dumps(content, ensure_ascii=False, indent=1).encode())
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        DataFileError: it cannot be read.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataFileError(f"{path} cannot be read: {error}; remove it and evaluate again") from error
-
-
 class Store:
     """Where an evaluation keeps its results: mteb's own cache, and measures beside it."""
 
@@ -92,7 +73,7 @@ class Store:
         path = self.cache.get_task_result_path(task.metadata.name, meta)
         if not path.is_file() or not self._measures(path).is_file():
             return False
-        found: bool = read_json(path).get("dataset_revision") == task.metadata.revision
+        found: bool = read_json(path, AGAIN).get("dataset_revision") == task.metadata.revision
         return found
 
     def write(self, meta: Any, result: Any, measures: Mapping[str, Any]) -> None:
@@ -118,7 +99,7 @@ def read_folder(folder: Path) -> Contents:
             f"{folder} has no results; give the --output folder of `jaspertc evaluate`, with a finished task"
         )
     parts = {name: folder / name for name in (LATENCY, RUN)}
-    read = {name: read_json(path) if path.is_file() else {} for name, path in parts.items()}
+    read = {name: read_json(path, AGAIN) if path.is_file() else {} for name, path in parts.items()}
     tables = [read_table(path) for path in sorted((folder / TABLES).glob("*.json"))]
     return Contents(scores=scores, latency=read[LATENCY], run=read[RUN], tables=tables)
 
@@ -129,7 +110,7 @@ def read_table(path: Path) -> dict[str, Any]:
     Raises:
         DataFileError: a key is missing or a row has another width.
     """
-    table = read_json(path)
+    table = read_json(path, AGAIN)
     if not isinstance(table, dict):
         raise DataFileError(
             f"{path} is a {type(table).__name__}, it must be an object with title, columns, rows"
@@ -156,7 +137,7 @@ def _scores(folder: Path) -> Iterator[Score]:
         measures = folder / MEASURES / path.relative_to(folder / RESULTS)
         if path.name == "model_meta.json" or not measures.is_file():
             continue
-        result, facts = read_json(path), read_json(measures)
+        result, facts = read_json(path, AGAIN), read_json(measures, AGAIN)
         yield Score(
             label=facts["label"],
             task=result["task_name"],

@@ -25,7 +25,7 @@ from jaspertc.model.compressors import COMPRESSORS
 from jaspertc.model.compressors.base import Compressor
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 INPUTS = ("input_ids", "attention_mask", "ratio", "threshold")
 OUTPUT, RAW = "embedding", "raw"

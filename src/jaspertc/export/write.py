@@ -8,7 +8,7 @@ from jaspertc.checkpoint import load_checkpoint
 from jaspertc.checkpoint.load import TOKENIZER
 from jaspertc.errors import MissingExtraError
 from jaspertc.model.lengths import check_ratio
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

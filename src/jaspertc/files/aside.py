@@ -1,18 +1,27 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
+import errno
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from jaspertc.errors import DataFileError, JasperError
+
 ASIDE = ".tmp"
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[IO[bytes]]:
-    """A file that becomes ``path`` when all of it is on disk."""
-    aside = path.with_name(path.name + ASIDE)
+def written_aside(path: Path, *, unique: str = "") -> Iterator[IO[bytes]]:
+    """A file that becomes ``path`` when all of it is on disk.
+
+    Args:
+        unique: part of the name until then, where several processes may write the same file: the last holds.
+    """
+    aside = path.with_name(f"{path.name}{unique}{ASIDE}")
     try:
         with aside.open("wb") as file:
             yield file
@@ -25,6 +34,29 @@ def written_aside(path: Path) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
+@contextmanager
+def folder_aside(folder: Path) -> Iterator[Path]:
+    """A folder that becomes ``folder`` when all in it is on disk; what is there is replaced then."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    before = aside.with_name(f"{aside.name}-before")  # what is replaced, until its successor is in place
+    try:
+        yield aside
+        for path in filter(Path.is_file, aside.rglob("*")):
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        aside.chmod(0o755)  # mkdtemp's is for its owner alone
+        if folder.exists():
+            os.replace(folder, before)
+        os.replace(aside, folder)
+    finally:
+        if before.exists() and not folder.exists():
+            os.replace(before, folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+    sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """A rename is on disk only when its folder is."""
     if os.name == "nt":  # folders cannot be opened there
@@ -34,3 +66,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def writing(
+    path: Path | str, then: str = "run the command again", error: type[JasperError] = DataFileError
+) -> Iterator[None]:
+    """What goes wrong with writing ``path`` becomes an error that ends in ``then``, what to do."""
+    try:
+        yield
+    except OSError as problem:
+        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        cause = "the disk is full; free some space" if full else "allow writing there"
+        reason = problem.strerror or problem
+        raise error(f"{path} could not be written ({reason}): {cause}, then: {then}") from problem

@@ -1,61 +1,66 @@
-"""Files that appear whole or not at all, and one writer a folder."""
+"""The files that a folder, or a pattern such as ``texts/*.md``, stands for."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from glob import has_magic, iglob
 from pathlib import Path
-from typing import IO
 
-from jaspertc.errors import JasperError
-from jaspertc.files import aside
-
-LOCK, ASIDE = "lock", aside.ASIDE
+from jaspertc.errors import DataFileError
 
 
-class CacheError(JasperError):
-    """Cached vectors are damaged, missing, or of another teacher, prompt or text."""
+def is_pattern(path: str | Path) -> bool:
+    """Whether a name that is no file or folder stands for several."""
+    return has_magic(str(path)) and not Path(path).exists()
 
 
-@contextmanager
-def written_aside(path: Path) -> Iterator[IO[bytes]]:
-    """A file that becomes ``path`` when all of it is on disk.
+def files_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """All files of some endings in a folder and those in it, or of a pattern, sorted by path.
+
+    In a folder, hidden ones are left out.
 
     Raises:
-        CacheError: it could not be written; the disk is full, for example.
+        DataFileError: there are none.
     """
-    try:
-        with aside.written_aside(path) as file:
-            yield file
-    except OSError as error:
-        raise CacheError(
-            f"{path} could not be written ({error.strerror or error}); make room or allow writing there, "
-            "then run the same command again: finished shards are kept"
-        ) from error
+    if is_pattern(folder):
+        found = [path for path in map(Path, iglob(str(folder), recursive=True)) if _fits(path, suffixes)]
+        kind = "a pattern without"
+    else:
+        found = [
+            path
+            for path in folder.rglob("*")
+            if _fits(path, suffixes) and not _is_hidden(path.relative_to(folder))
+        ]
+        kind = "a folder without"
+    if not found:
+        others = f" (nor {', '.join(suffixes[1:])})" if suffixes[1:] else ""
+        raise DataFileError(
+            f"{folder} is {kind} {suffixes[0]} files{others}; give one that has some, or a file"
+        )
+    return sorted(set(found), key=lambda path: path.parts)
 
 
-def sha256_of(path: Path) -> str:
-    """Checksum of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def root_of(folder: Path) -> Path:
+    """The folder itself, or what lies before the first wildcard of a pattern: where names of files begin."""
+    if not is_pattern(folder):
+        return folder
+    parts = folder.parts
+    return Path(*parts[: next(number for number, part in enumerate(parts) if has_magic(part))])
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other writers out of ``folder``, until the end or this process's death.
+def identity_of(folder: Path, suffixes: Sequence[str]) -> dict[str, str | int]:
+    """What tells whether the files are still the same: their number and a hash of names, sizes and times."""
+    files = files_of(folder, suffixes)
+    listing = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        name = path.relative_to(root_of(folder)).as_posix()
+        listing.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+    return {"input files": len(files), "input names, sizes and times (sha256)": listing.hexdigest()}
 
-    Raises:
-        CacheError: another process is writing there.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows: two runs at once are not noticed there
-        yield
-        return
-    with (folder / LOCK).open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CacheError(f"another run is writing {folder}; wait for it or end it") from None
-        except OSError:  # a file system without locks
-            pass
-        yield
+
+def _fits(path: Path, suffixes: Sequence[str]) -> bool:
+    return path.name.lower().endswith(tuple(suffixes)) and path.is_file()
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

@@ -29,3 +29,9 @@ def files_hash(folder: Path, paths: Iterable[Path]) -> str:
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from jaspertc.errors import DataFileError, MissingExtraError
+from jaspertc.errors import DataFileError
 from jaspertc.files.aside import written_aside
+from jaspertc.files.parquet import arrow as pyarrow
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 ROW_SUFFIXES = (*SUFFIXES, ".parquet")
@@ -60,14 +61,10 @@ def rows_aside(output: Path, id_field: str, text_field: str) -> Iterator[RowWrit
         with lines_aside(output) as lines:
             yield lambda row: _write_line(lines, row)
         return
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "parquet", "reading or writing parquet") from error
+    arrow = pyarrow()
     schema = arrow.schema([(id_field, arrow.string()), (text_field, arrow.string())])
     columns: list[list[str]] = [[], []]
-    with written_aside(output) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
+    with written_aside(output) as file, arrow.parquet.ParquetWriter(file, schema) as writer:
 
         def flush() -> None:
             arrays = [arrow.array(column, arrow.string()) for column in columns]

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jaspertc.model.transfer import to_device
-from jaspertc.text.packing import IntArray, offsets_of
+from jaspertc.text.packing import offsets_of
+from jaspertc.types import IntArray
 
 logger = logging.getLogger(__name__)
 

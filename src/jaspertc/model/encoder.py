@@ -15,7 +15,8 @@ from jaspertc.model.compressors import FoldedTable, TokenRows, build_compressor
 from jaspertc.model.heads import Head
 from jaspertc.model.poolers import POOLERS
 from jaspertc.model.transfer import to_device
-from jaspertc.text.packing import IntArray, PackedBatch
+from jaspertc.text.packing import PackedBatch
+from jaspertc.types import IntArray
 
 
 class Encoder(nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import RatioError
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 Ratio = float | Sequence[float] | npt.NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from jaspertc.model.lengths import target_lengths
 from jaspertc.recipe.devices import Device
 from jaspertc.recipe.stages import TextStage
 from jaspertc.teachers import TeacherConfig
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 KEY_BYTES = 24  # of a text in a teacher's cache, beside its vector
 ID_BYTES = 24  # its id there, as JSON; depends on the ids

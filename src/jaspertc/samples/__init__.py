@@ -1,11 +1,11 @@
 """Short and long texts in English and Chinese, written for this project, with questions about them."""
 
-import json
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
+
+from jaspertc.files.json_lines import read_objects
 
 
 def load_samples(name: str) -> list[dict[str, Any]]:
     """The rows of ``passages``, ``questions`` or ``sts``; README.md beside them has the schemas."""
-    content = files(__name__).joinpath(f"{name}.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in content.splitlines()]
+    return [row for _, row in read_objects(Path(__file__).parent / f"{name}.jsonl")]

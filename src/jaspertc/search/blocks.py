@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import InputError
-from jaspertc.text.packing import IntArray
+from jaspertc.types import FloatArray, IntArray
 
-FloatArray = npt.NDArray[np.float32]
 STORAGES = ("float32", "float16", "int8", "ubinary")
 BLOCK_BYTES = 64_000  # what fits beside a page's own bookkeeping
 CODE_SLOTS = 4096

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaspertc.errors import IndexFileError, InputError, RatioError
-from jaspertc.search.blocks import FloatArray
 from jaspertc.search.passages import Passage, cut
 from jaspertc.search.rows import Content, stored_content
 from jaspertc.search.schema import IndexInfo
+from jaspertc.types import FloatArray
 
 if TYPE_CHECKING:  # so that opening an index is quick where PyTorch is not needed yet
     from jaspertc.engine.embedder import Embedder

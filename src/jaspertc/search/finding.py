@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jaspertc.errors import InputError
-from jaspertc.search.blocks import FloatArray, Layout, read_vectors
+from jaspertc.search.blocks import Layout, read_vectors
 from jaspertc.search.documents import Scalar, check_metadata, check_unicode
 from jaspertc.search.fusion import fused
 from jaspertc.search.passages import Passage
 from jaspertc.search.ranking import Ranking, TermCounts, by_terms, by_vector, cosines, filtered
 from jaspertc.search.rows import to_label
 from jaspertc.search.usage import centred
-from jaspertc.text.packing import IntArray
+from jaspertc.types import FloatArray, IntArray
 
 MODES = ("vector", "text", "hybrid")
 LEAST_DEPTH = 100  # passages of each ranking that are fused

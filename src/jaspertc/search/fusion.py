@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaspertc.search.blocks import FloatArray
 from jaspertc.search.ranking import Ranking
-from jaspertc.text.packing import IntArray
+from jaspertc.types import FloatArray, IntArray
 
 # What sharing all terms of the query is worth, in standard deviations of the cosines of all passages: models
 # differ in how far these lie apart. Measured in docs/reports/search.md, with what was tried beside it.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from jaspertc.errors import InputError
 from jaspertc.search import schema
-from jaspertc.search.blocks import FloatArray, check_storage
+from jaspertc.search.blocks import check_storage
 from jaspertc.search.connections import Connections
 from jaspertc.search.documents import Document, Scalar, check_document, check_unicode
 from jaspertc.search.embedding import Embedding, check_options, check_ratio, check_same, recognised
@@ -23,6 +23,7 @@ from jaspertc.search.rows import Row, remove_rows, stored_rows, to_label, write_
 from jaspertc.search.schema import IndexInfo, sqlite_errors
 from jaspertc.search.sources import SeenIds, remove_vanished
 from jaspertc.search.usage import Usage
+from jaspertc.types import FloatArray
 
 if TYPE_CHECKING:  # so that opening an index is quick where PyTorch is not needed yet
     from jaspertc.engine.embedder import Embedder

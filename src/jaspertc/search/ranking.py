@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.search.blocks import CODE_SLOTS, FloatArray, Layout, read_vectors, scan
+from jaspertc.search.blocks import CODE_SLOTS, Layout, read_vectors, scan
 from jaspertc.search.terms import is_prefix, terms
-from jaspertc.text.packing import IntArray
+from jaspertc.types import FloatArray, IntArray
 
 RESCORED = 4  # passages whose vectors are compared for each one wanted, where codes are scanned first
 LEAST_RESCORED = 1024

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc.corpus.pictures import picture_files, read_picture
-from jaspertc.corpus.read import DEFAULT_ID_FIELD, FOLDER, STDIN, kind_of, read_rows
-from jaspertc.corpus.read import Row as FileRow
 from jaspertc.errors import PictureError
 from jaspertc.files.hashes import number_of
+from jaspertc.files.opening import STDIN
+from jaspertc.files.texts import DEFAULT_ID_FIELD, FOLDER, WHOLE, kind_of, read_rows
+from jaspertc.files.texts import Row as FileRow
 from jaspertc.search.documents import Document
 
 
@@ -23,7 +24,7 @@ def read_documents(
       the second of equal ones. It does not depend on what else is in the file. Blank lines are left out.
     - Rows with an id: it is kept. Other fields become metadata when they are strings, numbers, booleans or
       null, and are left out otherwise.
-    - A folder: each file in it is one document, its path the id.
+    - A .md or .html file is one document, its path the id; so is each .txt file in a folder.
 
     Args:
         paths: files and folders, ``-`` for standard input.
@@ -76,6 +77,8 @@ def _is_scalar(key: str, value: object, own: set[str]) -> bool:
 
 def _id(source: str | None, kind: str, row: FileRow, repeats: Counter[int]) -> str:
     if row.id is not None:
+        if source is not None and kind in WHOLE:
+            return source
         return f"{source}/{row.id}" if kind == FOLDER else str(row.id)
     number = number_of(row.text)
     repeats[number] += 1

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaspertc.search.blocks import FloatArray, Layout, read_vectors, write_vectors
+from jaspertc.search.blocks import Layout, read_vectors, write_vectors
 from jaspertc.search.documents import Scalar
 from jaspertc.search.passages import Passage
 from jaspertc.search.schema import transaction
 from jaspertc.search.terms import terms
-from jaspertc.text.packing import IntArray
+from jaspertc.types import FloatArray, IntArray
 
 # A bound on "?" in one statement that every SQLite keeps.
 MARKS = 500

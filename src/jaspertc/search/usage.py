@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import IndexFileError
-from jaspertc.search.blocks import FloatArray
 from jaspertc.search.schema import connect, transaction
+from jaspertc.types import FloatArray
 
 # The mean of fewer says more about these queries than about the index: that of 50 lost on some sets.
 STABLE_QUERIES = 500

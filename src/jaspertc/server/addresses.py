@@ -4,7 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jaspertc.server.problems import RequestError
+from jaspertc.errors import RequestError
+from jaspertc.server.problems import answer
 
 
 class Addresses:
@@ -46,4 +47,4 @@ def wrong_method(request: Request, allowed: str) -> Response:
     if request.method == "OPTIONS":
         return Response(status_code=204, headers=allow)
     text = f"this address takes {allow['allow']}; see /docs"
-    return RequestError(text, status=405, code="method_not_allowed", headers=allow).response()
+    return answer(RequestError(text, status=405, code="method_not_allowed", headers=allow))

@@ -13,14 +13,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from jaspertc.engine.embedder import Embedder
-from jaspertc.errors import JasperError
+from jaspertc.errors import JasperError, RequestError
 from jaspertc.search.index import SearchIndex
 from jaspertc.server.addresses import Addresses, wrong_method
 from jaspertc.server.flow import ClientLeftError, Flow
 from jaspertc.server.limits import BodyLimits, Record
 from jaspertc.server.metrics import Metrics
 from jaspertc.server.names import served_name
-from jaspertc.server.problems import RequestError
+from jaspertc.server.problems import answer
 from jaspertc.server.promise import Promise
 from jaspertc.server.routes import make_router
 from jaspertc.server.scheduler import Scheduler
@@ -113,17 +113,17 @@ def _middleware(settings: ServerSettings, metrics: Metrics) -> list[Middleware]:
 
 def _handlers() -> dict[Any, Callable[[Request, Any], Any]]:
     def refused(_: Request, error: RequestError) -> Response:
-        return error.response()
+        return answer(error)
 
     def mistaken(_: Request, error: JasperError) -> Response:
-        return RequestError(str(error)).response()
+        return answer(RequestError(str(error)))
 
     def unknown(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             return wrong_method(request, headers.get("Allow", ""))
         text = "no such address; see /docs" if error.status_code == 404 else str(error.detail)
-        return RequestError(text, status=error.status_code, headers=headers).response()
+        return answer(RequestError(text, status=error.status_code, headers=headers))
 
     def left(_: Request, __: ClientLeftError) -> Response:
         return Response(status_code=499)  # nobody reads it

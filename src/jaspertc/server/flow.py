@@ -18,16 +18,17 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from jaspertc.engine.pieces import TextRows
-from jaspertc.engine.precision import FloatArray, check_finite
-from jaspertc.errors import InputError, VectorError
+from jaspertc.engine.precision import check_finite
+from jaspertc.errors import InputError, RequestError, VectorError
 from jaspertc.server.metrics import Metrics
 from jaspertc.server.names import parse_name
-from jaspertc.server.problems import RequestError, failed, overloaded
+from jaspertc.server.problems import failed, overloaded
 from jaspertc.server.queue import Job
 from jaspertc.server.scheduler import Scheduler
 from jaspertc.server.schema import Dial
 from jaspertc.server.served import ServedModel
 from jaspertc.server.settings import ServerSettings
+from jaspertc.types import FloatArray
 
 CHUNK_CHARACTERS = 65536  # tokenised in one go; other requests get their turn between two chunks
 TOKENIZERS = 2

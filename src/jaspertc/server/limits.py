@@ -7,8 +7,9 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jaspertc.errors import RequestError
 from jaspertc.server.metrics import Metrics
-from jaspertc.server.problems import RequestError, failed
+from jaspertc.server.problems import answer, failed
 
 logger = logging.getLogger("jaspertc.server.requests")
 
@@ -38,10 +39,10 @@ class BodyLimits:
                 status=408,
                 headers={"connection": "close"},
             )
-            await late.response()(scope, receive, send)
+            await answer(late)(scope, receive, send)
             return
         except RequestError as error:
-            await error.response()(scope, receive, send)
+            await answer(error)(scope, receive, send)
             return
         if body is None:  # the client left
             return
@@ -112,7 +113,7 @@ class Record:
             logger.exception("a request failed")
             if status != 499:
                 raise  # the answer has begun: the connection must break
-            await failed().response()(scope, receive, noting)
+            await answer(failed())(scope, receive, noting)
         finally:
             seconds = time.perf_counter() - started
             # The route's own path: what a client wrote there could be anything.

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaspertc.errors import ConfigError
-from jaspertc.server.problems import RequestError
+from jaspertc.errors import ConfigError, RequestError
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 _SUFFIX = re.compile(r":(?P<prompt>[^:@]+)|@(?P<ratio>[0-9.]+)")

@@ -5,7 +5,7 @@ import binascii
 import re
 from typing import Any
 
-from jaspertc.server.problems import RequestError
+from jaspertc.errors import RequestError
 
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from jaspertc.engine.precision import FloatArray
-from jaspertc.text.packing import IntArray
+from jaspertc.types import FloatArray, IntArray
 
 RAW_PER_COMPRESSED = 16  # tokens read per compressed token of the budget, to bound memory
 

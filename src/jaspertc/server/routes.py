@@ -11,12 +11,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from jaspertc.engine.precision import FloatArray, similarity
+from jaspertc.engine.precision import similarity
+from jaspertc.errors import RequestError
 from jaspertc.samples import load_samples
 from jaspertc.search.index import SearchIndex
 from jaspertc.server.flow import Embedded, Flow, Wanted
 from jaspertc.server.pictures import read_images
-from jaspertc.server.problems import RequestError
 from jaspertc.server.schema import (
     EmbeddingRequest,
     EmbeddingResponse,
@@ -34,6 +34,7 @@ from jaspertc.server.schema import (
 )
 from jaspertc.server.schema import Model as ModelSchema
 from jaspertc.server.search import search
+from jaspertc.types import FloatArray
 
 Handler = Callable[[Request], Awaitable[Response]]
 STATIC = {

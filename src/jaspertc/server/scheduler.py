@@ -14,13 +14,14 @@ from collections.abc import Callable
 import numpy as np
 
 from jaspertc.engine.pieces import TextRows
+from jaspertc.errors import RequestError
 from jaspertc.server.metrics import Metrics
-from jaspertc.server.problems import RequestError, overloaded
+from jaspertc.server.problems import overloaded
 from jaspertc.server.promise import Promise
 from jaspertc.server.queue import FairQueue, Job
 from jaspertc.server.served import ServedModel
 from jaspertc.server.speed import SpeedModel
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 logger = logging.getLogger(__name__)
 

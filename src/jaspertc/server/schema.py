@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from jaspertc.server.problems import RequestError
+from jaspertc.errors import RequestError
 
 TEXTS = {
     "anyOf": [

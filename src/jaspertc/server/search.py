@@ -6,13 +6,14 @@ from typing import Any
 
 from starlette.requests import Request
 
-from jaspertc.engine.precision import FloatArray, normalized
+from jaspertc.engine.precision import normalized
+from jaspertc.errors import RequestError
 from jaspertc.search.embedding import QUERY_RATIO
 from jaspertc.search.finding import Hit
 from jaspertc.search.index import SearchIndex
 from jaspertc.server.flow import Flow, Wanted
-from jaspertc.server.problems import RequestError
 from jaspertc.server.schema import Dial, SearchRequest
+from jaspertc.types import FloatArray
 
 
 async def search(

@@ -10,8 +10,8 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jaspertc.errors import ConfigError
-from jaspertc.server.problems import RequestError
+from jaspertc.errors import ConfigError, RequestError
+from jaspertc.server.problems import answer
 
 KEYS_VARIABLE = "JASPERTC_API_KEYS"
 LEAST_KEY_LENGTH = 16
@@ -87,7 +87,7 @@ class Gate:
             try:
                 self._check(scope["path"], Headers(scope=scope))
             except RequestError as error:
-                await error.response()(scope, receive, send)
+                await answer(error)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 

@@ -13,11 +13,11 @@ from jaspertc.checkpoint.vision import has_vision
 from jaspertc.corpus.pictures import read_picture
 from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.pieces import TextRows
-from jaspertc.engine.precision import FloatArray, normalized
-from jaspertc.errors import JasperError
+from jaspertc.engine.precision import normalized
+from jaspertc.errors import JasperError, RequestError
 from jaspertc.model.cost import text_flops, token_flops
-from jaspertc.server.problems import RequestError
-from jaspertc.text.packing import IntArray, offsets_of, pack
+from jaspertc.text.packing import offsets_of, pack
+from jaspertc.types import FloatArray, IntArray
 
 MAX_TEXT_TOKENS = 32768
 CHARACTERS_PER_TOKEN = 16  # a text with more of them per allowed token is refused before it is tokenised

@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from jaspertc.errors import ConfigError, InputError
-
-FloatArray = npt.NDArray[np.float32]
+from jaspertc.types import FloatArray
 
 
 class Reducer(Protocol):

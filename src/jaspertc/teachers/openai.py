@@ -21,7 +21,8 @@ import numpy as np
 
 from jaspertc.config import Between, Count
 from jaspertc.errors import ConfigError, TeacherError
-from jaspertc.teachers.base import PROBE, FloatArray, Teacher, TeacherConfig
+from jaspertc.teachers.base import PROBE, Teacher, TeacherConfig
+from jaspertc.types import FloatArray
 
 RETRIED = {408, 409, 429}
 FIRST_WAIT, LONGEST_WAIT, LONGEST_ASKED_WAIT = 0.5, 30.0, 300.0

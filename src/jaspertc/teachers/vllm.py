@@ -18,7 +18,8 @@ import numpy as np
 from jaspertc.config import Count, ModelName
 from jaspertc.errors import ConfigError, TeacherError
 from jaspertc.files.hashes import files_hash
-from jaspertc.teachers.base import PROBE, FloatArray, Teacher, TeacherConfig
+from jaspertc.teachers.base import PROBE, Teacher, TeacherConfig
+from jaspertc.types import FloatArray
 
 # What of ``engine`` a vector does not depend on.
 SPEED = {

@@ -15,21 +15,25 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.files.folders import ASIDE, CacheError, locked, sha256_of, written_aside
-from jaspertc.teaching.keys import BoolArray, DuplicateError, KeyArray, KeyIndex, RowArray, keys_of
+from jaspertc.errors import CacheError, DuplicateError
+from jaspertc.files.aside import ASIDE, writing, written_aside
+from jaspertc.files.hashes import sha256_of
+from jaspertc.files.lock import locked
+from jaspertc.teaching.keys import KeyIndex, keys_of
 from jaspertc.teaching.manifest import (
+    KEPT,
     MANIFEST,
     REPAIR,
     Manifest,
     Shard,
     damages,
     read_manifest,
-    require_same,
+    require_same_teacher,
     shard_paths,
 )
+from jaspertc.types import BoolArray, FloatArray, IntArray, KeyArray
 
 STORED = "float16"
-FloatArray = npt.NDArray[np.floating[Any]]
 
 
 class VectorCache:
@@ -143,7 +147,7 @@ class VectorCache:
             )
         return self.take(rows, dtype)
 
-    def take(self, rows: RowArray, dtype: npt.DTypeLike = np.float32) -> FloatArray:
+    def take(self, rows: IntArray, dtype: npt.DTypeLike = np.float32) -> FloatArray:
         """Vectors by row number, shape (N,) -> (N, E)."""
         result: FloatArray = np.empty((len(rows), self.dims), dtype=dtype)
         numbers = np.searchsorted(self.starts, rows, side="right") - 1
@@ -216,7 +220,7 @@ class CacheWriter:
                 )
             self.manifest.write(self.folder)
         found = read_manifest(self.folder)
-        require_same(self.folder, found.identity, self.manifest.identity)
+        require_same_teacher(self.folder, found.identity, self.manifest.identity)
         if self.repair:
             found = self._without_damaged(found)
         self.cache = VectorCache(self.folder)
@@ -247,12 +251,13 @@ class CacheWriter:
         assert 0 < len(ids) == len(keys)
         name = self.manifest.next_name
         paths = shard_paths(self.folder, name)
-        with written_aside(paths["vectors"]) as file:
-            np.save(file, np.ascontiguousarray(vectors, dtype="<f2"))
-        with written_aside(paths["texts"]) as file:
-            np.save(file, np.ascontiguousarray(keys, dtype="<u8"))
-        with written_aside(paths["ids"]) as file:
-            file.write(json.dumps(list(ids)).encode())
+        with writing(self.folder, KEPT, CacheError):
+            with written_aside(paths["vectors"]) as file:
+                np.save(file, np.ascontiguousarray(vectors, dtype="<f2"))
+            with written_aside(paths["texts"]) as file:
+                np.save(file, np.ascontiguousarray(keys, dtype="<u8"))
+            with written_aside(paths["ids"]) as file:
+                file.write(json.dumps(list(ids)).encode())
         sums = {part: sha256_of(path) for part, path in paths.items()}
         shard = Shard(name=name, rows=len(ids), **sums)
         self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))

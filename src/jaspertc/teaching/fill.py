@@ -11,23 +11,20 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from jaspertc.errors import ConfigError, TeacherError
-from jaspertc.files.folders import CacheError
+from jaspertc.errors import CacheError, ConfigError, TeacherError
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.teachers import Teacher, TeacherConfig, load_teacher
 from jaspertc.teaching.cache import CacheWriter
-from jaspertc.teaching.keys import BoolArray, keys_of
+from jaspertc.teaching.keys import keys_of
 from jaspertc.teaching.recipe_texts import RecipeTexts, Text
 from jaspertc.teaching.targets import check_widths
+from jaspertc.types import BoolArray, FloatArray
 
 # Texts a call: progress is shown after each. Fixed, so that an interrupted run gives the same bytes.
 BLOCK = 1024
 LIKENESS = 0.99
 LARGEST = float(np.finfo(np.float16).max)
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)

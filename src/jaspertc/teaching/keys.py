@@ -6,15 +6,11 @@ A key is three 64-bit numbers: 128 bits of hash of the id, and 64 of the text's 
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
-from jaspertc.errors import InputError
+from jaspertc.errors import DuplicateError
 from jaspertc.files.hashes import content_id as content_id
 from jaspertc.files.hashes import hash_of
-
-KeyArray = npt.NDArray[np.uint64]
-BoolArray = npt.NDArray[np.bool_]
-RowArray = npt.NDArray[np.int64]
+from jaspertc.types import BoolArray, IntArray, KeyArray
 
 
 def keys_of(ids: Iterable[str], texts: Iterable[str] | None = None) -> KeyArray:
@@ -58,7 +54,7 @@ class KeyIndex:
         if len(same):
             raise DuplicateError(int(self.order[same[0]]), int(self.order[same[0] + 1]))
 
-    def find(self, keys: KeyArray) -> tuple[RowArray, BoolArray]:
+    def find(self, keys: KeyArray) -> tuple[IntArray, BoolArray]:
         """The row of each key and whether it is there: shapes (M,), (M,); a row not there is 0."""
         if not len(self.first):
             return np.zeros(len(keys), np.int64), np.zeros(len(keys), np.bool_)
@@ -66,11 +62,3 @@ class KeyIndex:
         rows = self.order[place]
         found = (self.keys[rows, 0] == keys[:, 0]) & (self.keys[rows, 1] == keys[:, 1])
         return np.where(found, rows, 0), found
-
-
-class DuplicateError(InputError):
-    """Two texts have one id."""
-
-    def __init__(self, first: int, second: int) -> None:
-        super().__init__(f"rows {first} and {second} have the same id")
-        self.rows: tuple[int, int] = (min(first, second), max(first, second))

@@ -5,7 +5,6 @@ and contents, (n, 3) uint64; see ``keys.py``) and ``.ids.json`` (the ids), and `
 identity of the teacher, and a checksum per file. A shard exists once the manifest lists it.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,11 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from jaspertc.files.folders import CacheError, sha256_of, written_aside
+from jaspertc.errors import CacheError
+from jaspertc.files.aside import writing
+from jaspertc.files.hashes import sha256_of
+from jaspertc.files.json_files import read_json, write_json
+from jaspertc.files.made_of import require_same
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 REPAIR = "restore it from a copy, or run `jaspertc teach RECIPE --repair` to compute its texts again"
+KEPT = "run the same command again: finished shards are kept"
 HEADER_BYTES = 4096
 
 
@@ -70,8 +74,8 @@ class Manifest:
         """
         shards = [asdict(shard) for shard in self.shards]
         content = {"format": FORMAT, "identity": dict(self.identity), "shards": shards}
-        with written_aside(folder / MANIFEST) as file:
-            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+        with writing(folder / MANIFEST, KEPT, CacheError):
+            write_json(folder / MANIFEST, content)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -81,12 +85,9 @@ def read_manifest(folder: Path) -> Manifest:
         CacheError: it is missing, damaged, or of another format.
     """
     path = folder / MANIFEST
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CacheError(f"there are no vectors in {folder}; run `jaspertc teach RECIPE`") from None
-    except (OSError, ValueError) as error:
-        raise CacheError(f"{path} cannot be read ({error}); restore it, or remove {folder}") from error
+    if not path.exists():
+        raise CacheError(f"there are no vectors in {folder}; run `jaspertc teach RECIPE`")
+    content = read_json(path, f"restore it, or remove {folder}", CacheError)
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise CacheError(
             f"{path} has format {content.get('format')!r}, this version reads {FORMAT}; "
@@ -155,17 +156,15 @@ def _shape(path: Path) -> tuple[int, ...] | None:
         return None
 
 
-def require_same(folder: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def require_same_teacher(folder: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise CacheError, with what differs, unless both identities give the same vectors."""
     # A model with the same content is the same model, whatever its folder is called now.
     same_content = now.get("content hash") is not None and earlier.get("content hash") == now["content hash"]
-    names = [
-        f"{name} was {earlier.get(name)!r:.80}, is {now.get(name)!r:.80}"
-        for name in {**earlier, **now}
-        if earlier.get(name) != now.get(name) and not (same_content and name == "model")
-    ]
-    if names:
-        raise CacheError(
-            f"{folder} holds vectors of another teacher or setting: {'; '.join(names)}. "
-            "Change it back, name the teacher differently, or give another [cache] folder"
-        )
+    require_same(
+        f"{folder} holds vectors of another teacher or setting",
+        earlier,
+        now,
+        "change it back, name the teacher differently, or give another [cache] folder",
+        error=CacheError,
+        but=("model",) if same_content else (),
+    )

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.teachers.fusion import unit
+from jaspertc.types import FloatArray
 
-FloatArray = npt.NDArray[np.float32]
 QUERIES_AT_ONCE = 256
 CUT = 10
 

@@ -15,16 +15,15 @@ from typing import IO
 
 import numpy as np
 
-from jaspertc.corpus.read import read_objects
 from jaspertc.errors import ConfigError, DataFileError
+from jaspertc.files.aside import writing
+from jaspertc.files.json_lines import check_suffix, read_objects
 from jaspertc.files.lines import SUFFIXES, json_line, lines_aside
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.recipe.student import Mining
 from jaspertc.teaching.fill import check_roles, choose_teachers
 from jaspertc.teaching.nearest import (
     NOTHING,
-    FloatArray,
-    IntArray,
     KnownPairs,
     Ranking,
     first_of_each_row,
@@ -32,6 +31,7 @@ from jaspertc.teaching.nearest import (
 )
 from jaspertc.teaching.recipe_texts import RecipeTexts, Text, read_file
 from jaspertc.teaching.targets import Targets
+from jaspertc.types import FloatArray, IntArray
 
 QUERIES, DOCUMENTS = 4096, 8192  # of a block of scores
 DIGITS = 6
@@ -124,7 +124,7 @@ class PairMiner:
         """
         summary = Summary(pairs=len(self.document_of), documents=len(self.first_rows))
         output = self.settings.output
-        try:
+        with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
             with TemporaryFile(dir=output.parent) as spool, lines_aside(output) as file:
                 documents = _Documents(spool, self._documents())
@@ -132,11 +132,6 @@ class PairMiner:
                     raise ConfigError(f"{self.settings.output}: a file of pairs was changed; run it again")
                 for lines in self._lines(documents, summary, advance):
                     file.writelines(lines)
-        except OSError as error:
-            raise DataFileError(
-                f"{output} could not be written ({error.strerror or error}); make room, or change [mining] "
-                "output, then run the command again"
-            ) from error
         return summary
 
     def _documents(self) -> Iterator[Text]:
@@ -273,8 +268,7 @@ def read_mined(path: str | Path) -> Iterator[MinedPair]:
             and key are named.
     """
     path = Path(path)
-    if not path.name.endswith(SUFFIXES):
-        raise DataFileError(f"{path} has an unknown type, it must end in {' or '.join(SUFFIXES)}")
+    check_suffix(path)
     for where, row in read_objects(path):
         for key in ("query_id", "positive_id", "negative_ids"):
             if key not in row:

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaspertc.corpus.read import read_texts
 from jaspertc.errors import ConfigError
+from jaspertc.files.texts import read_texts
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.recipe.texts import PairTexts, TextFile
-from jaspertc.teaching.keys import BoolArray, KeyArray, content_id, keys_of, place_of
+from jaspertc.teaching.keys import content_id, keys_of, place_of
+from jaspertc.types import BoolArray, KeyArray
 
 BLOCK = 4096
 

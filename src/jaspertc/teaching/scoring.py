@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
 from jaspertc.recipe.recipe import Recipe
@@ -19,17 +18,17 @@ from jaspertc.teachers.fusion import fuse
 from jaspertc.teaching.cache import CacheWriter, VectorCache
 from jaspertc.teaching.fill import Job, check_roles, choose_teachers, load_teachers, open_writer
 from jaspertc.teaching.keys import content_id, keys_of
-from jaspertc.teaching.manifest import MANIFEST, require_same
+from jaspertc.teaching.manifest import MANIFEST, require_same_teacher
 from jaspertc.teaching.measures import cosines, retrieval_scores, spearman
 from jaspertc.teaching.recipe_texts import RecipeTexts, Text
 from jaspertc.teaching.targets import fit_fusion
 from jaspertc.teaching.validation import read_validation, texts_by_role
+from jaspertc.types import FloatArray
 
 # No teacher can be called so.
 FOLDER = "_validation"
 FUSED = "fused"
 
-FloatArray = npt.NDArray[np.float32]
 Lookup = Callable[[str, Sequence[str]], FloatArray]
 
 
@@ -150,7 +149,7 @@ class Scoring:
                 return None
             caches[role] = VectorCache(folder)
             wanted = self._identity(teacher, role)
-            require_same(folder, caches[role].identity, wanted)
+            require_same_teacher(folder, caches[role].identity, wanted)
             keys = keys_of([text.id for text in texts], [text.text for text in texts])
             if not caches[role].covers(keys).all():
                 return None

@@ -8,17 +8,14 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from jaspertc.errors import ConfigError
-from jaspertc.files.folders import CacheError
+from jaspertc.errors import CacheError, ConfigError
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.teachers import TeacherConfig
 from jaspertc.teachers.fusion import PCA, Fusion, Reducer, fuse
 from jaspertc.teaching.cache import VectorCache
 from jaspertc.teaching.recipe_texts import RecipeTexts
-
-FloatArray = npt.NDArray[np.float32]
+from jaspertc.types import FloatArray
 
 
 def check_widths(teacher: TeacherConfig, dims: int, fit_texts: int) -> int:

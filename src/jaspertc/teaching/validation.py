@@ -1,8 +1,5 @@
 """Reading the sets that teachers are scored on: sentence pairs with scores, and queries with answers."""
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc.errors import ConfigError, DataFileError
+from jaspertc.files.json_lines import check_suffix, read_objects, value_of
 from jaspertc.recipe.texts import PairFile, RetrievalFile, Validation
 from jaspertc.teaching.keys import place_of
-
-SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +51,7 @@ def _read_pairs(file: PairFile) -> PairSet:
     for where, row in islice(_rows(file.path, file.where), file.limit):
         found.first.append(_text(where, row, file.first_field))
         found.second.append(_text(where, row, file.second_field))
-        score = _field(where, row, file.score_field)
+        score = value_of(where, row, file.score_field)
         if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
             raise DataFileError(f"{where}: {file.score_field!r} is {score!r:.80}, it must be a number")
         found.scores.append(float(score))
@@ -69,7 +65,7 @@ def _read_retrieval(file: RetrievalFile) -> RetrievalSet:
     documents: list[str] = []
     if file.corpus is not None:
         for where, row in _rows(file.corpus, {}):
-            name = str(_field(where, row, file.corpus_id_field))
+            name = str(value_of(where, row, file.corpus_id_field))
             if name in places:
                 raise DataFileError(f"{where}: the id {name!r} comes twice; give each document its own")
             places[name] = len(documents)
@@ -83,7 +79,7 @@ def _read_retrieval(file: RetrievalFile) -> RetrievalSet:
                 places[answer] = len(documents)
                 documents.append(answer)
         else:
-            answer = str(_field(where, row, file.positive_field))
+            answer = str(value_of(where, row, file.positive_field))
             if answer not in places:
                 raise DataFileError(
                     f"{where}: {file.positive_field!r} is {answer!r:.80}, not in {file.corpus}"
@@ -104,7 +100,7 @@ def _read_retrieval(file: RetrievalFile) -> RetrievalSet:
 def _in_part(file: RetrievalFile) -> Iterator[tuple[str, Mapping[str, Any]]]:
     low, high = file.part
     for where, row in _rows(file.path, file.where):
-        if file.part == (0, 1) or low <= place_of(str(_field(where, row, file.id_field))) < high:
+        if file.part == (0, 1) or low <= place_of(str(value_of(where, row, file.id_field))) < high:
             yield where, row
 
 
@@ -117,39 +113,14 @@ def _nothing(kind: str, file: PairFile | RetrievalFile) -> str:
 
 def _rows(path: Path, where: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows in which ``where`` holds, each with the name of its line."""
-    if not path.name.endswith(SUFFIXES):
-        raise DataFileError(f"{path} has an unknown type, it must end in {' or '.join(SUFFIXES)}")
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                name = f"{path}, line {number}"
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise DataFileError(f"{name}: not JSON: {error}") from error
-                if not isinstance(row, dict):
-                    raise DataFileError(f"{name}: a {type(row).__name__}, it must be a JSON object")
-                if all(row.get(key) == value for key, value in where.items()):
-                    yield name, row
-    except UnicodeDecodeError as error:
-        raise DataFileError(f"{path} is not UTF-8; convert it") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataFileError(f"{path} cannot be read ({error}); give another path") from error
-
-
-def _field(where: str, row: Mapping[str, Any], name: str) -> Any:
-    if name not in row:
-        raise DataFileError(
-            f"{where}: no field {name!r}, it has {', '.join(row)}; name another in the recipe"
-        )
-    return row[name]
+    check_suffix(path)
+    for name, row in read_objects(path):
+        if all(row.get(key) == value for key, value in where.items()):
+            yield name, row
 
 
 def _text(where: str, row: Mapping[str, Any], name: str) -> str:
-    value = _field(where, row, name)
+    value = value_of(where, row, name)
     if not isinstance(value, str) or not value.strip():
         raise DataFileError(f"{where}: {name!r} is {value!r:.80}, it must be a text")
     return value

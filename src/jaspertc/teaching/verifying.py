@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaspertc.files.folders import CacheError
+from jaspertc.errors import CacheError
 from jaspertc.teaching.cache import VectorCache
 from jaspertc.teaching.manifest import damages, read_manifest
 from jaspertc.teaching.recipe_texts import RecipeTexts

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from jaspertc.errors import InputError
-
-IntArray = npt.NDArray[np.int64]
+from jaspertc.types import IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

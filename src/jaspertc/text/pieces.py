@@ -8,7 +8,7 @@ import unicodedata
 
 import numpy as np
 
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 # How far from equal lengths a cut may lie to be a better one, as a share of a piece.
 SLACK = 0.25

@@ -9,8 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer as HFTokenizer
 
 from jaspertc.errors import InputError, TokenizerError
-from jaspertc.text.packing import IntArray
 from jaspertc.text.pieces import lead_length, piece_starts
+from jaspertc.types import IntArray
 
 # Tokens of a long text's beginning that each of its later pieces begins with; docs/reports/long-texts.md.
 LEAD = 32

@@ -6,15 +6,13 @@ Shape legend: N texts, B texts of a step.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from jaspertc.errors import ConfigError
 from jaspertc.recipe.stages import TextStage
-from jaspertc.text.packing import IntArray
 from jaspertc.train.step import StepBatch
 from jaspertc.train.tokens import Tokens
+from jaspertc.types import FloatArray, IntArray
 
-FloatArray = npt.NDArray[np.float32]
 TargetsOf = Callable[[Sequence[str], str], FloatArray]  # ids and role -> unit targets
 
 MEGABATCH = 50  # batches whose texts are sorted by length together

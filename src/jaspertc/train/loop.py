@@ -4,7 +4,6 @@ A step's texts, ratio and learning rate follow from the step's number alone, so 
 nothing but weights, optimiser state and that number, and ends where an unbroken one does.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -18,7 +17,9 @@ import torch
 from torch import nn
 
 from jaspertc.errors import ConfigError, TrainingError
-from jaspertc.files.aside import written_aside
+from jaspertc.files.json_lines import read_log
+from jaspertc.files.lines import json_line, lines_aside
+from jaspertc.files.made_of import made_of
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.stages import StageConfig, TextStage
 from jaspertc.schedules import warmup_cosine
@@ -140,7 +141,7 @@ def run_steps(
     """
     if config.steps is None:
         raise ConfigError(f"{config.name}.steps is missing; work it out from epochs first")
-    settings = _settings_hash(config, data_identity)
+    settings = made_of({**asdict(config), "data": data_identity})
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     states = saved_states(folder)
     done = load_state(states[-1], model, optimizer, settings) if states else 0
@@ -185,18 +186,6 @@ def run_steps(
     return reports
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log of a run, oldest first; a row that a kill cut short is left out."""
-    rows = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return rows
-
-
 def _is_due(done: int, config: StageConfig) -> bool:
     """Whether to validate after so many steps; after the last one, the caller does."""
     every = config.validate_every
@@ -216,18 +205,8 @@ def _forget_after(path: Path, done: int) -> None:
     """Drop what was logged after the state that the run goes on from."""
     if path.exists():
         rows = [row for row in read_log(path) if row["step"] < done]
-        with written_aside(path) as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
-
-
-def _settings_hash(config: StageConfig, data_identity: str) -> str:
-    described = json.dumps([asdict(config), data_identity], sort_keys=True, default=_file_name)
-    return hashlib.sha256(described.encode()).hexdigest()[:16]
-
-
-def _file_name(path: Path) -> str:
-    """A file by its name alone: a run may be moved to another folder."""
-    return path.name
+        with lines_aside(path) as file:
+            file.writelines(map(json_line, rows))
 
 
 def _set_trainable(encoder: nn.Module, config: StageConfig, step: int) -> None:

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from jaspertc.corpus.pictures import Captioned, read_picture, to_pixels
 from jaspertc.engine.pictures import Features
-from jaspertc.engine.precision import FloatArray
 from jaspertc.files.aside import written_aside
 from jaspertc.model.vision import VisionTower
 from jaspertc.recipe.vision import VisionStage
-from jaspertc.text.packing import IntArray
 from jaspertc.train.batches import Order
+from jaspertc.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -24,23 +24,24 @@ import torch
 from jaspertc.checkpoint import load_checkpoint, save_checkpoint
 from jaspertc.checkpoint.parts import scaled_head, turned_head
 from jaspertc.errors import ConfigError, TrainingError
-from jaspertc.files.folders import locked
+from jaspertc.files.json_lines import read_log
+from jaspertc.files.lock import locked
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.recipe import Recipe, training_sections
 from jaspertc.recipe.stages import StageConfig, TextStage
 from jaspertc.teaching.mining import read_mined
 from jaspertc.teaching.recipe_texts import RecipeTexts, read_file
 from jaspertc.teaching.targets import Targets
-from jaspertc.text.packing import IntArray
 from jaspertc.train.batches import PairBatches, TextBatches, targets_by_role
 from jaspertc.train.curves import draw_stage
-from jaspertc.train.loop import DTYPES, METRICS, StepReport, read_log, run_stage
+from jaspertc.train.loop import DTYPES, METRICS, StepReport, run_stage
 from jaspertc.train.saving import average_weights, saved_states
 from jaspertc.train.sharding import whole_encoder
 from jaspertc.train.step import Alone, Processes
 from jaspertc.train.students import for_stage, load_student, start_head, without_extra
 from jaspertc.train.tokens import prepare_tokens
 from jaspertc.train.watching import Watch, encode_rows
+from jaspertc.types import IntArray
 
 MODEL, VALIDATION = "model", "validation.jsonl"
 TURN_TEXTS = 4096

@@ -1,11 +1,10 @@
 """A run's state on disk: whole or not at all, without pickle."""
 
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from jaspertc.errors import TrainingError
+from jaspertc.files.aside import folder_aside
+from jaspertc.files.made_of import require_same
 from jaspertc.train.sharding import as_held, gathered, set_weights
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -23,7 +24,7 @@ def save_state(
     step: int,
     encoder: nn.Module,
     optimizer: torch.optim.Adam,
-    settings: str,
+    settings: Mapping[str, Any],
     *,
     keep: int = 2,
     write: bool = True,
@@ -33,7 +34,7 @@ def save_state(
     The files are the same whether the encoder is sharded or not; where it is, every process must call.
 
     Args:
-        settings: hash of what determines the run; another one is refused at ``load_state``.
+        settings: what determines the run (see ``files.made_of``); another one is refused at ``load_state``.
         write: false on all processes but one: only take part.
     """
     place = folder / f"step-{step:08d}"
@@ -49,19 +50,10 @@ def save_state(
     )
     if not write:
         return place
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-    try:
+    with folder_aside(place) as aside:
         save_file(weights, str(aside / "weights.safetensors"))
         save_file(moments, str(aside / "optimizer.safetensors"))
         (aside / "state.json").write_text(json.dumps({"step": step, "settings": settings}))
-        for path in aside.iterdir():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(aside, place)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     for old in saved_states(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return place
@@ -72,7 +64,9 @@ def saved_states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def load_state(place: Path, encoder: nn.Module, optimizer: torch.optim.Adam, settings: str) -> int:
+def load_state(
+    place: Path, encoder: nn.Module, optimizer: torch.optim.Adam, settings: Mapping[str, Any]
+) -> int:
     """Put a saved state back into ``encoder`` and ``optimizer``; returns the steps done.
 
     Raises:
@@ -86,11 +80,10 @@ def load_state(place: Path, encoder: nn.Module, optimizer: torch.optim.Adam, set
         raise TrainingError(
             f"{place} cannot be read ({error}); delete it to resume from the one before"
         ) from error
-    if state["settings"] != settings:
-        raise TrainingError(
-            f"{place} was made with other settings ({state['settings']}, now {settings}); use the same "
-            "recipe, or another folder"
-        )
+    before, fix = state["settings"], "use the same recipe, or another folder"
+    if not isinstance(before, dict):  # a hash, of an earlier version
+        before = {"settings": before}
+    require_same(f"{place} was made with other settings", before, settings, fix, error=TrainingError)
     set_weights(encoder, weights)
     for name, parameter in encoder.named_parameters():
         if f"{name}/step" in moments:

@@ -23,9 +23,10 @@ from torch import Tensor
 from jaspertc.engine.batching import plan_batches
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.stages import Objective
-from jaspertc.text.packing import IntArray, pack
+from jaspertc.text.packing import pack
 from jaspertc.train.objective import weighted_losses
 from jaspertc.train.sharding import is_sharded
+from jaspertc.types import IntArray
 
 
 class Batch(Protocol):

@@ -14,8 +14,8 @@ from jaspertc.model.compressors import start_class, start_names
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.stages import TextStage
 from jaspertc.recipe.student import Student
-from jaspertc.train.batches import FloatArray
 from jaspertc.train.watching import Rows, encode_rows
+from jaspertc.types import FloatArray
 
 
 def load_student(student: Student, dims: int, *, seed: int = 0) -> tuple[Checkpoint, Encoder]:

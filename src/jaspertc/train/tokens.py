@@ -5,9 +5,6 @@ Shape legend: N texts, T tokens of all texts together.
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -15,12 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from jaspertc.errors import TrainingError
+from jaspertc.files.aside import folder_aside
+from jaspertc.files.json_files import read_json
+from jaspertc.files.made_of import require_same
+from jaspertc.files.opening import read_lines
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.recipe.student import Student
 from jaspertc.teaching.keys import place_of
 from jaspertc.teaching.recipe_texts import RecipeTexts
-from jaspertc.text.packing import IntArray
 from jaspertc.text.tokenizer import Tokenizer
+from jaspertc.types import IntArray
 
 BLOCK = 4096
 
@@ -44,8 +45,7 @@ class Tokens:
         self._flat = np.load(folder / "ids.npy", mmap_mode="r")
         self._offsets: IntArray = np.load(folder / "offsets.npy")
         self.role_of = np.load(folder / "roles.npy")
-        self.ids: list[str] = (folder / "names.json").read_text(encoding="utf-8").splitlines()
-        self.ids = [json.loads(name) for name in self.ids]
+        self.ids: list[str] = [json.loads(name) for _, name in read_lines(folder / "names.json")]
         self.numbers = {name: number for number, name in enumerate(self.ids)}
         self.places = np.array([place_of(name) for name in self.ids])
         self.spread = np.array([place_of(f"spread {name}") for name in self.ids])
@@ -83,22 +83,17 @@ def prepare_tokens(
     assert student is not None
     identity = _identity(recipe, texts, tokenizer)
     if folder.exists():
-        found = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))["identity"]
-        if found != identity:
-            changed = [name for name in identity if found.get(name) != identity[name]]
-            raise TrainingError(
-                f"{folder} holds tokens made with another {' and '.join(changed)}; give [training] another "
-                "folder, or delete this one to start anew"
-            )
+        before = read_json(folder / "tokens.json", "delete its folder to start anew", TrainingError)[
+            "identity"
+        ]
+        fix = "give [training] another folder, or delete this one to start anew"
+        require_same(
+            f"{folder} holds tokens made of something else", before, identity, fix, error=TrainingError
+        )
         advance(len(texts))
         return Tokens(folder, recipe.roles)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".tokens-", dir=folder.parent))
-    try:
+    with folder_aside(folder) as aside:
         _write(recipe, texts, tokenizer, aside, identity, advance)
-        os.replace(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return Tokens(folder, recipe.roles)
 
 

@@ -27,8 +27,9 @@ from jaspertc.checkpoint.vision import VISION, has_vision, read_image_encoder, r
 from jaspertc.corpus.pictures import Captioned, read_captioned
 from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.pictures import image_features
-from jaspertc.engine.precision import FloatArray, normalized
+from jaspertc.engine.precision import normalized
 from jaspertc.errors import ConfigError, TrainingError
+from jaspertc.files.json_lines import read_log
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.vision import ImageEncoder, VisionConfig, VisionTower
 from jaspertc.recipe.recipe import Recipe, training_sections
@@ -36,12 +37,13 @@ from jaspertc.recipe.vision import VisionStage
 from jaspertc.teachers import load_teacher
 from jaspertc.text.packing import pack
 from jaspertc.train.curves import draw_stage
-from jaspertc.train.loop import DTYPES, METRICS, read_log, run_steps
+from jaspertc.train.loop import DTYPES, METRICS, run_steps
 from jaspertc.train.objective import picture_losses
 from jaspertc.train.pictures import KeptFeatures, PictureBatch, PictureBatches, content_hash
 from jaspertc.train.run import MODEL, VALIDATION, OnStep, Progress, Say
 from jaspertc.train.saving import average_weights, saved_states
 from jaspertc.train.step import autocast
+from jaspertc.types import FloatArray
 
 FROZEN_ENCODER = ("^projection", "^before", "^after")
 RIDGE = 1.0

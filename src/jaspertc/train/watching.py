@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from jaspertc.engine.batching import plan_batches
@@ -16,12 +15,12 @@ from jaspertc.recipe.recipe import Recipe
 from jaspertc.teachers.fusion import unit
 from jaspertc.teaching.measures import cosines, retrieval_scores, spearman
 from jaspertc.teaching.validation import PairSet, RetrievalSet, read_validation
-from jaspertc.text.packing import IntArray, pack
+from jaspertc.text.packing import pack
 from jaspertc.text.tokenizer import Tokenizer
 from jaspertc.train.batches import TargetsOf, targets_by_role
 from jaspertc.train.tokens import Tokens, tokenize
+from jaspertc.types import FloatArray, IntArray
 
-FloatArray = npt.NDArray[np.float32]
 Rows = Sequence[IntArray]
 
 NEIGHBOURS = 10

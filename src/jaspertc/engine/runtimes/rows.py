@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaspertc.text.packing import IntArray, offsets_of
+from jaspertc.text.packing import offsets_of
+from jaspertc.types import IntArray
 
 STEP = 16  # widths are multiples of this
 CELL = 1 / 1000  # what a pair of query and key costs, in tokens through the rest of the layers

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from jaspertc.engine.precision import FloatArray
 from jaspertc.errors import InputError
 from jaspertc.model.encoder import Encoder
-from jaspertc.text.packing import IntArray, PackedBatch
+from jaspertc.text.packing import PackedBatch
+from jaspertc.types import FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
 

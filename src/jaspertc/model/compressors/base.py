@@ -14,7 +14,8 @@ from jaspertc.model.backbones.base import Backbone
 from jaspertc.model.compressors.lookup import TokenRows
 from jaspertc.model.compressors.windows import Windows, packed_windows
 from jaspertc.model.lengths import Ratio, target_lengths
-from jaspertc.text.packing import IntArray, PackedBatch, pack
+from jaspertc.text.packing import PackedBatch, pack
+from jaspertc.types import IntArray
 
 
 class Compressor(nn.Module):

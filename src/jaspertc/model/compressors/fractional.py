@@ -11,7 +11,8 @@ import numpy as np
 
 from jaspertc.model.compressors.adaptive_average import AdaptiveAverage, AdaptiveAverageConfig
 from jaspertc.model.compressors.windows import Windows
-from jaspertc.text.packing import IntArray, PackedBatch
+from jaspertc.text.packing import PackedBatch
+from jaspertc.types import IntArray
 
 
 @dataclass(frozen=True, kw_only=True)

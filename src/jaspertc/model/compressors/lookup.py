@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from jaspertc.model.compressors.windows import Windows
 from jaspertc.model.int8 import Int8Embedding
 from jaspertc.model.transfer import to_device
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 FOLDED_ROWS = 32  # rows of the folded table that are computed together
 

@@ -7,7 +7,7 @@ from jaspertc.config import CompressorConfig
 from jaspertc.errors import RatioError
 from jaspertc.model.compressors.base import Compressor
 from jaspertc.model.lengths import Ratio, check_ratio, target_lengths
-from jaspertc.text.packing import IntArray
+from jaspertc.types import IntArray
 
 WITHOUT_MLP = (("mlp", "none"), ("mlp_size", 0))  # keys that were once written for every kind
 

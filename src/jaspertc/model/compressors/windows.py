@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jaspertc.text.packing import IntArray, offsets_of
+from jaspertc.text.packing import offsets_of
+from jaspertc.types import IntArray
 
 Edges = Callable[[Any, Any, Any], tuple[Any, Any]]
 

@@ -20,7 +20,8 @@ from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones.base import Backbone
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Linear
-from jaspertc.text.packing import IntArray, PackedBatch
+from jaspertc.text.packing import PackedBatch
+from jaspertc.types import IntArray
 
 logger = logging.getLogger(__name__)
 
