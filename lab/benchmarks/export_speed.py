@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import openvino as ov
+from jaspertc.corpus.read import read_texts
 
 from jaspertc import Embedder
-from jaspertc.corpus.read import read_texts
 from jaspertc.engine.options import LongTextWarning
 from jaspertc.export.write import export
 from jaspertc.samples import load_samples

@@ -128,7 +128,7 @@ def test_score(folder, taught):
 @pytest.mark.parametrize(
     ("old", "new", "error", "words"),
     [
-        ('"pairs.jsonl"', '"nothing.jsonl"', DataFileError, "nothing.jsonl cannot be read"),
+        ('"pairs.jsonl"', '"nothing.jsonl"', DataFileError, "nothing.jsonl does not exist"),
         ('"pairs.jsonl"', '"recipe.toml"', DataFileError, "must end in .jsonl"),
         ('"answers.jsonl"', '"pairs.jsonl"', DataFileError, "line 1: no field 'query', it has sentence1"),
         ('split = "dev"', 'split = "def"', ConfigError, "'pairs': .*no rows where {'split': 'def'}"),

@@ -17,7 +17,6 @@ from jaspertc.errors import DataFileError, MissingExtraError, PictureError
 from jaspertc.files.folders import files_of
 from jaspertc.files.json_lines import TEXT, read_rows
 from jaspertc.files.opening import read_lines
-from jaspertc.files.texts import WHOLE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -145,12 +144,12 @@ def to_pixels(images: Sequence["Image"], encoder: "ImageEncoder") -> np.ndarray:
 
 
 def is_picture_folder(source: str | Path) -> bool:
-    """Whether it is a folder with pictures and without texts."""
+    """Whether it is a folder with pictures and, but for pages of notes, without texts."""
     folder = Path(source)
     if not folder.is_dir():
         return False
     endings = {path.suffix.lower() for path in folder.rglob("*")}
-    return not endings.isdisjoint(SUFFIXES) and endings.isdisjoint((".txt", *WHOLE))
+    return not endings.isdisjoint(SUFFIXES) and endings.isdisjoint((".txt", ".jsonl", ".csv", ".parquet"))
 
 
 def picture_files(folder: Path) -> list[Path]:
