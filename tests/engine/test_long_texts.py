@@ -139,3 +139,49 @@ def test_loading_leaves_the_process_on_all_its_cores():
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     Embedder.load("mini").encode("a text")
     assert before is None or os.sched_getaffinity(0) == before
+
+
+def test_pieces_of_texts_in_one_pass(model):
+    texts = ["", "a short text", LONG]
+    found = list(model.encode_pieces(texts, ratio=1.0, normalize=False))
+    rows = rows_of(model, LONG, 1.0).texts.rows
+    assert [len(item.vectors) for item in found] == [1, 1, len(rows)]
+    np.testing.assert_allclose(
+        found[1].vectors[0], model.encode(texts[1], ratio=1.0, normalize=False), rtol=0, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        found[2].vectors, model.encode_ids(rows, ratio=1.0, normalize=False), rtol=0, atol=1e-6
+    )
+    assert np.allclose(np.linalg.norm(next(model.encode_pieces([LONG])).vectors, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", [LONG, "字" * 700, " \n a" + " " * 700 + "b" * 700, "x\ud83d\ude00 " * 200])
+def test_spans_cover_the_text_without_gap(model, text):
+    spans = next(model.encode_pieces([text])).spans
+    assert spans.shape[1] == 2
+    assert (spans[0, 0], spans[-1, 1]) == (0, len(text))
+    assert (spans[1:, 0] == spans[:-1, 1]).all()
+    assert (spans[:, 0] <= spans[:, 1]).all()
+
+
+def test_a_span_holds_what_its_piece_was_made_of(model):
+    spans = next(model.encode_pieces([LONG])).spans
+    rows = rows_of(model, LONG).texts.rows
+    assert len(rows) == len(spans) > 2
+    for row, (begin, end) in zip(rows, spans.tolist()):
+        alone = model.tokenize([LONG[begin:end]])[0]
+        assert row[-len(alone) + 1 :].tolist() == alone[1:].tolist()  # behind special tokens and the lead
+
+
+@pytest.mark.parametrize("most", [20, 100, 150])
+def test_spans_end_where_a_text_is_cut(model, most):
+    (found,) = model.encode_pieces([LONG], max_length=most)
+    kept = LONG[: found.spans[-1, 1]]
+    assert len(model.tokenize([kept])[0]) == most
+
+
+def test_what_pieces_cannot_be_made_of(model):
+    with pytest.raises(InputError, match="needs an iterable"):
+        model.encode_pieces(LONG)
+    with pytest.raises(InputError, match="leave long_texts out"):
+        model.encode_pieces([LONG], long_texts="compress")

@@ -18,6 +18,7 @@ from jaspertc.engine.batching import plan_batches
 from jaspertc.engine.fitting import Fitted, Fitting
 from jaspertc.engine.options import EncodeOptions
 from jaspertc.engine.pictures import PictureSide
+from jaspertc.engine.pieces import TextPieces
 from jaspertc.engine.precision import check_finite, normalized, similarity, to_precision
 from jaspertc.engine.runtimes import build_runtime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
@@ -216,7 +217,42 @@ class Embedder:
             raise InputError("texts is a str, encode_stream needs an iterable of strings")
         return self._blocks(texts, EncodeOptions(**options))
 
+    def encode_pieces(self, texts: Iterable[str], **options: Any) -> Iterator[TextPieces]:
+        """The pieces of each text in one pass, in constant memory: a vector and the characters of each.
+
+        A text up to ``self.piece_length`` tokens is one piece. Before normalisation, the weighted mean of a
+        text's pieces is its vector in ``encode`` (``long_texts="pieces"``).
+
+        Args:
+            texts: as ``encode_stream``'s.
+            options: as ``encode_stream``'s, but ``long_texts``. ``ratio``, ``threshold`` and
+                ``max_compressed`` are for each text as a whole.
+
+        Raises:
+            InputError: as ``encode_stream``.
+
+        >>> model = Embedder.load("mini")
+        >>> found = next(model.encode_pieces(["One sentence of a long story. " * 200]))
+        >>> len(found.vectors), found.spans[-1].tolist()[1]
+        (4, 6000)
+        """
+        if isinstance(texts, str):
+            raise InputError("texts is a str, encode_pieces needs an iterable of strings")
+        if "long_texts" in options:
+            raise InputError("encode_pieces always cuts long texts into pieces; leave long_texts out")
+        chosen = EncodeOptions(**options, long_texts="pieces")
+        return (
+            TextPieces(vectors=self._finish(part, chosen), spans=spans)
+            for block, vectors in self._embedded(texts, chosen)
+            for (_, part), spans in zip(block.texts.each(vectors), block.spans)
+        )
+
     def _blocks(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[VectorArray]:
+        return (
+            self._finish(block.texts.combine(rows), options) for block, rows in self._embedded(texts, options)
+        )
+
+    def _embedded(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[tuple[Fitted, FloatArray]]:
         """Check everything that can be checked before a text is read, then read on demand."""
         inputs.check_iterable(texts)
         inputs.check_dims(options.dims, (*self.config.head.matryoshka, self.dims))
@@ -226,7 +262,9 @@ class Embedder:
 
     def _read_blocks(
         self, texts: Iterable[str], options: EncodeOptions, prefix: str, ratios: Any
-    ) -> Iterator[VectorArray]:
+    ) -> Iterator[tuple[Fitted, FloatArray]]:
+        """Blocks of texts, and the raw vectors of their rows."""
+
         def fitted(chunk: tuple[int, list[str]]) -> Fitted:
             begin, block = chunk
             rows = self.tokenize(block, prompt=prefix, max_length=options.max_length, first_index=begin)
@@ -238,7 +276,8 @@ class Embedder:
         with inputs.progress(texts, options.show_progress) as advance, closing(blocks):
             for block in blocks:
                 vectors = self._embed_rows(block.texts.rows, block.targets, block.texts.told(advance))
-                yield self._finish(check_finite(block.texts.combine(vectors), "text", done), options)
+                check_finite(block.texts.combine(vectors), "text", done)
+                yield block, vectors
                 done, cut = done + len(block.texts), cut + block.cut
                 compressed += block.compressed
         self.fitting.warn_of_long_texts(cut, compressed, done)

@@ -90,11 +90,22 @@ class Fitting:
             for index in cut.tolist():
                 shorter[index] = self._checkpoint.tokenizer.truncate(rows[index], int(keep[index]))
             whole = TextRows.whole(shorter)
+        spans = []
         if in_pieces:
-            whole = whole.with_pieces(self._pieces(whole, texts, prompt))
+            pieces = self._pieces(whole, texts, prompt)
+            most = self.max_length if options.max_length is None else options.max_length
+            for number, length in enumerate(whole.lengths.tolist()):
+                if number in pieces:
+                    spans.append(pieces[number][1])
+                elif most is not None and length >= most:
+                    spans.append(self._cut(texts[number], prompt, length)[1])
+                else:
+                    spans.append(np.array([[0, len(texts[number])]]))
+            whole = whole.with_pieces({number: rows for number, (rows, _) in pieces.items()})
         wanted = self._wanted(whole.lengths, ratios, threshold, options.max_compressed)
         return Fitted(
             texts=whole,
+            spans=spans,
             targets=self._of_rows(whole, wanted, options.max_compressed),
             cut=len(cut),
             compressed=0 if in_pieces else int((wanted > self.positions).sum()),
@@ -105,7 +116,8 @@ class Fitting:
         whole = TextRows.whole(rows)
         if self.long_texts != "pieces":
             return whole
-        return whole.with_pieces(self._pieces(whole, texts, prompt))
+        pieces = self._pieces(whole, texts, prompt)
+        return whole.with_pieces({number: found for number, (found, _) in pieces.items()})
 
     def row_targets(
         self,
@@ -119,13 +131,17 @@ class Fitting:
         wanted = self._wanted(texts.lengths, ratio, threshold, max_compressed)
         return self._of_rows(texts, wanted, max_compressed)
 
-    def _pieces(self, whole: TextRows, texts: Sequence[str], prompt: str) -> dict[int, list[IntArray]]:
+    def _pieces(
+        self, whole: TextRows, texts: Sequence[str], prompt: str
+    ) -> dict[int, tuple[list[IntArray], IntArray]]:
+        """Rows and characters of the texts that are longer than a piece, by number."""
         return {
-            number: self._checkpoint.tokenizer.cut(
-                texts[number], prompt=prompt, room=self.piece_length, max_length=int(whole.lengths[number])
-            )[0]
+            number: self._cut(texts[number], prompt, int(whole.lengths[number]))
             for number in np.flatnonzero(whole.lengths > self.piece_length).tolist()
         }
+
+    def _cut(self, text: str, prompt: str, length: int) -> tuple[list[IntArray], IntArray]:
+        return self._checkpoint.tokenizer.cut(text, prompt=prompt, room=self.piece_length, max_length=length)
 
     def _of_rows(self, texts: TextRows, wanted: IntArray, max_compressed: int | None) -> IntArray:
         """Tokens computed for each row, shape (R,), from those wanted for each text, shape (N,)."""
@@ -174,12 +190,14 @@ class Fitted:
     """Texts as they are computed.
 
     Attributes:
+        spans: characters of each text's pieces, first and end, shape (pieces, 2); none unless in pieces.
         targets: compressed tokens of each row, shape (R,).
         cut: how many texts lost their end.
         compressed: how many were compressed further than asked for, to fit the positions.
     """
 
     texts: TextRows
+    spans: list[IntArray]
     targets: IntArray
     cut: int
     compressed: int

@@ -6,16 +6,33 @@ Shape legend: N texts, R rows (pieces of texts), E width of the vectors.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from jaspertc.text.packing import offsets_of
 from jaspertc.text.pieces import shared_targets
-from jaspertc.types import FloatArray, IntArray
+from jaspertc.types import FloatArray, IntArray, VectorArray
+
+Values = TypeVar("Values", IntArray, FloatArray)
 
 # The weight of a text's k-th piece, beside its tokens, is k ** -FALL: what a text is about is said early more
 # often than late. docs/reports/long-texts.md has the measurement.
 FALL = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPieces:
+    """What ``Embedder.encode_pieces`` gives of a text.
+
+    Attributes:
+        vectors: one a piece, in order, shape (pieces, E); as ``normalize``, ``dims`` and ``precision`` say.
+        spans: the characters of each piece, first and end, shape (pieces, 2). They follow each other from
+            the text's first character to its last, or to where ``max_length`` cut it.
+    """
+
+    vectors: VectorArray
+    spans: IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +74,8 @@ class TextRows:
         """Whether any text has several rows."""
         return len(self.rows) != len(self.lengths)
 
-    def each(self, values: IntArray) -> Iterator[tuple[list[IntArray], IntArray]]:
-        """The rows of each text, and its part of ``values``, shape (R,)."""
+    def each(self, values: Values) -> Iterator[tuple[list[IntArray], Values]]:
+        """The rows of each text, and its part of ``values``, shape (R, ...)."""
         for begin, end in pairwise(self.starts.tolist()):
             yield self.rows[begin:end], values[begin:end]
 

@@ -15,6 +15,7 @@ from jaspertc.types import IntArray
 # Tokens of a long text's beginning that each of its later pieces begins with; docs/reports/long-texts.md.
 LEAD = 32
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_JOINED = re.compile("[\ud800-\udbff](?=[\udc00-\udfff])")
 
 
 def clean(text: str) -> str:
@@ -123,10 +124,17 @@ class Tokenizer:
             max_length: keep at most this many tokens of prompt and text together, as ``encode_batch`` does.
 
         Returns:
-            Token ids of each piece, shape (L,), and the characters that it is from, first and end in the text
-            as ``clean`` leaves it, shape (pieces, 2).
+            Token ids of each piece, shape (L,), and its characters in ``text``, first and end, shape
+            (pieces, 2).
         """
-        prompt, text = clean(prompt), clean(text)
+        rows, spans = self._cut(clean(prompt), clean(text), room, max_length)
+        joined = [match.end() for match in _JOINED.finditer(text)]
+        return rows, np.delete(np.arange(len(text) + 1), joined)[spans] if joined else spans
+
+    def _cut(
+        self, prompt: str, text: str, room: int, max_length: int | None
+    ) -> tuple[list[IntArray], IntArray]:
+        """``cut`` for valid Unicode."""
         encoding = self._tokenizer.encode(prompt + text)
         ids = np.array(encoding.ids, dtype=np.int64)
         spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2) - len(prompt)
@@ -137,9 +145,10 @@ class Tokenizer:
         head, tail = ids[:first], ids[end:]
         if max_length is not None:
             end = max(first + 1, min(end, max_length - len(tail)))
+        last = len(text) if end > inside[-1] else int(spans[end - 1, 1])
         space = room - len(head) - len(tail)
         if space < room // 2:  # a prompt that leaves little of each piece: better one row
-            return [ids if max_length is None else self.truncate(ids, max_length)], np.array([[0, len(text)]])
+            return [ids if max_length is None else self.truncate(ids, max_length)], np.array([[0, last]])
         lead = ids[first : first + lead_length(text, spans[first:end], min(LEAD, space // 4))]
         starts = piece_starts(text, spans[first:end], space - len(lead))
         edges = [*(starts + first).tolist(), end]
@@ -148,7 +157,7 @@ class Tokenizer:
             for begin, stop in pairwise(edges)
         ]
         begins = [0, *spans[edges[1:-1], 0].tolist()]
-        ends = [*begins[1:], len(text) if end > inside[-1] else int(spans[end - 1, 1])]
+        ends = [*begins[1:], last]
         return rows, np.array(list(zip(begins, ends)), dtype=np.int64)
 
     def pieces(self, ids: Sequence[int] | IntArray) -> list[str]:
