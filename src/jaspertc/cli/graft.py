@@ -55,7 +55,8 @@ def graft(
 ) -> None:
     """Make a token-compression student of SOURCE: fewer layers, fewer tokens, a compressor and a head.
 
-    With all layers, all tokens and no new head, its vectors at ratio 1 equal the source's.
+    With all layers, all tokens and no new head, its vectors at ratio 1 equal the source's, except of texts
+    with invisible characters (zero-width spaces, soft hyphens, directional marks): a student leaves them out.
     """
     from itertools import chain
 
@@ -66,14 +67,14 @@ def graft(
 
     prompts = dict(_split_prompt(item) for item in prompt or [])
     checkpoint = load_checkpoint(source, pooler=pooler)
-    tokenizer_json, keep = checkpoint.tokenizer.to_json(), None
+    tokenizer = checkpoint.tokenizer.without_invisible()
+    tokenizer_json, keep = tokenizer.to_json(), None
     if vocabulary:
         rows = chain.from_iterable(read_texts(path, text_field=text_field) for path in vocabulary)
         tokenizer_json, keep, share = prune_to_texts(
-            checkpoint.tokenizer, (row.text for row in rows), min_count=min_count, scripts=scripts or []
+            tokenizer, (row.text for row in rows), min_count=min_count, scripts=scripts or []
         )
-        total = checkpoint.tokenizer.vocab_size
-        say(f"kept {len(keep):,} of {total:,} tokens, {share:.3%} of those read")
+        say(f"kept {len(keep):,} of {tokenizer.vocab_size:,} tokens, {share:.3%} of those read")
     student = graft(
         checkpoint.encoder,
         layers=_layers(layers),

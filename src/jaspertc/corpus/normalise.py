@@ -10,12 +10,12 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jaspertc.text.invisible import ALWAYS
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Soft hyphen, zero-width space, directional marks, word joiner and the like, byte order mark, U+FFFD, and
-# characters that Unicode says are none. Joiners U+200C and U+200D stay: scripts and emoji need them.
-_INVISIBLE = re.compile(
-    "[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffd\ufdd0-\ufdef\ufffe\uffff]"
-)
+# What models made here leave out anywhere, marks of annotations, U+FFFD, and characters that Unicode says are
+# none. Joiners U+200C and U+200D stay: scripts and emoji need them.
+_INVISIBLE = re.compile(f"[{ALWAYS}\ufff9-\ufffd\ufdd0-\ufdef\ufffe\uffff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _LINE_END = re.compile("\r\n|[\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _SPACES = re.compile(r"[^\S\n]+")

@@ -9,6 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer as HFTokenizer
 
 from jaspertc.errors import InputError, TokenizerError
+from jaspertc.text.invisible import has_rule, visible, without_invisible
 from jaspertc.text.pieces import lead_length, piece_starts
 from jaspertc.types import IntArray
 
@@ -21,7 +22,7 @@ _JOINED = re.compile("[\ud800-\udbff](?=[\udc00-\udfff])")
 def clean(text: str) -> str:
     """Make ``text`` valid Unicode: paired surrogates are joined, lone ones become U+FFFD.
 
-    Nothing else is changed: control characters reach the tokenizer, which defines what they mean.
+    Nothing else is changed: control and invisible characters reach the tokenizer, which defines them.
     """
     if text.isascii() or not _SURROGATE.search(text):
         return text
@@ -77,6 +78,11 @@ class Tokenizer:
         except BaseException as error:  # the library raises bare Exception, and panics
             raise TokenizerError(f"{path} is not a tokenizer.json that can be read: {error}") from error
 
+    def without_invisible(self) -> "Tokenizer":
+        """The same for models made here: it leaves invisible characters out first; see ``invisible``."""
+        content = without_invisible(self.to_json())
+        return Tokenizer(HFTokenizer.from_str(content), fallback_id=self._fallback_id)
+
     @property
     def vocab_size(self) -> int:
         """Number of tokens, added ones included."""
@@ -127,7 +133,15 @@ class Tokenizer:
             Token ids of each piece, shape (L,), and its characters in ``text``, first and end, shape
             (pieces, 2).
         """
-        rows, spans = self._cut(clean(prompt), clean(text), room, max_length)
+        seen = clean(text)
+        # Ends of sentences are looked for in what the tokenizer sees.
+        if has_rule(self._tokenizer.normalizer):
+            seen, places = visible(seen)
+            rows, spans = self._cut(clean(prompt), seen, room, max_length)
+            spans = places[spans]
+            spans[0, 0] = 0
+        else:
+            rows, spans = self._cut(clean(prompt), seen, room, max_length)
         joined = [match.end() for match in _JOINED.finditer(text)]
         return rows, np.delete(np.arange(len(text) + 1), joined)[spans] if joined else spans
 

@@ -21,6 +21,8 @@ from jaspertc.types import FloatArray
 def load_student(student: Student, dims: int, *, seed: int = 0) -> tuple[Checkpoint, Encoder]:
     """The checkpoint that a student starts from, and the student in float32 with a head of width R.
 
+    The checkpoint's tokenizer is the student's, which leaves invisible characters out.
+
     Args:
         dims: R.
 
@@ -30,6 +32,7 @@ def load_student(student: Student, dims: int, *, seed: int = 0) -> tuple[Checkpo
         ConfigError: it has fewer positions than ``max_length`` asks for.
     """
     checkpoint = load_checkpoint(student.model)
+    checkpoint.tokenizer = checkpoint.tokenizer.without_invisible()
     encoder = checkpoint.encoder.float()
     positions = encoder.config.backbone.max_positions
     if student.max_length > positions:
