@@ -1,10 +1,11 @@
 """Schemathesis against our own OpenAPI document: no 5xx, no hang, every answer as documented.
 
-    python lab/benchmarks/serving_fuzz.py [--cases 10000] [--output FILE.json]
+    python lab/benchmarks/serving_fuzz.py [--cases 100000] [--minutes 25] [--output FILE.json]
 
 It makes valid and invalid requests for each operation, many of them mutations of the document's own schema,
-in rounds with new seeds until ``--cases`` requests were sent, and checks each answer's status, type, headers
-and schema. The exit status is 1 if anything was found. The last line is JSON.
+in rounds with new seeds until ``--cases`` requests were sent or ``--minutes`` are over, and checks each
+answer's status, type, headers and schema. Where FILE.json has rounds already, it goes on after them. The exit
+status is 1 if anything was found. The last line is JSON.
 """
 
 import argparse
@@ -13,17 +14,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-from serving_process import machine, running, write
+from serving_process import RESULTS, machine, running, write
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
     "response_schema_conformance"
 )
 SECONDS_PER_REQUEST = 20
+COUNTED = ("requests", "answered_5xx", "rounds", "rounds_with_findings", "seconds")
 
 
 def requests_answered(url: str) -> tuple[int, int]:
@@ -60,35 +63,33 @@ def one_round(url: str, *, seed: int, examples: int, log: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--cases", type=int, default=100_000, help="in all, those of earlier runs included")
+    parser.add_argument("--minutes", type=float, default=25, help="after which no new round begins")
     parser.add_argument("--examples", type=int, default=100, help="for each operation and round")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
 
     log = Path(tempfile.mkdtemp(prefix="jaspertc-fuzz-")) / "schemathesis.log"
-    began = time.perf_counter()
-    failed, seed, sent, broken = 0, 0, 0, 0
+    output = arguments.output or RESULTS / f"serving_fuzz-{datetime.now(UTC).date()}.json"
+    report: dict[str, Any] = {**machine(), "model": arguments.model, **dict.fromkeys(COUNTED, 0)}
+    if output.exists():
+        report |= {name: json.loads(output.read_text())[name] for name in COUNTED}
+    began, earlier = time.monotonic(), dict(report)
     with running(arguments.model, "--quiet", "--name", "model") as server:
-        while sent < arguments.cases:
-            seed += 1
-            failed += one_round(server.url, seed=seed, examples=arguments.examples, log=log) != 0
-            before, (sent, broken) = sent, requests_answered(server.url)
-            print(
-                f"round {seed}: {sent} requests, {broken} answered with 5xx, failed rounds {failed}",
-                flush=True,
-            )
-            if sent - before < 10:
+        while report["requests"] < arguments.cases and time.monotonic() - began < 60 * arguments.minutes:
+            report["rounds"] += 1
+            found = one_round(server.url, seed=report["rounds"], examples=arguments.examples, log=log) != 0
+            before, (sent, broken) = report["requests"], requests_answered(server.url)
+            report |= {
+                "requests": earlier["requests"] + sent,
+                "answered_5xx": earlier["answered_5xx"] + broken,
+                "rounds_with_findings": report["rounds_with_findings"] + found,
+                "seconds": round(earlier["seconds"] + time.monotonic() - began, 1),
+            }
+            write(report, output, "serving_fuzz")
+            if report["requests"] - before < 10:
                 raise SystemExit(f"the round sent nothing; see {log}")
-    report: dict[str, Any] = {
-        **machine(),
-        "model": arguments.model,
-        "requests": sent,
-        "answered_5xx": broken,
-        "rounds": seed,
-        "rounds_with_findings": failed,
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-    write(report, arguments.output, "serving_fuzz")
+    failed, broken = report["rounds_with_findings"], report["answered_5xx"]
     if failed or broken:
         print(f"see {log}", file=sys.stderr)
         print(json.dumps(log.read_text()[-3000:]), file=sys.stderr)
