@@ -142,10 +142,88 @@ def test_no_compressor_to_turn_the_dial_of(plain):
 # Texts that are none
 
 
-@pytest.mark.parametrize("texts", [None, 3, 2.5, b"bytes", {"text": 1}], ids=repr)
-def test_not_an_iterable_of_strings(model, texts):
-    with pytest.raises(InputError, match=rf"texts is a {type(texts).__name__}"):
-        model.encode(texts)
+@pytest.mark.parametrize(
+    ("texts", "fix"),
+    [
+        (None, "a list of strings"),
+        (3, "a list of strings"),
+        (2.5, "a list of strings"),
+        (b"bytes", "a list of strings"),
+        (bytearray(b"bytes"), "a list of strings"),
+        (object(), "a list of strings"),
+        ({"text": 1}, r"list\(texts\.values\(\)\)"),
+        ({"b", "a"}, r"order is not defined.*sorted\(texts\)"),
+        (frozenset("ab"), "order is not defined"),
+        (np.array("one"), r"of shape \(\), it must be"),
+        (np.array([["one"], ["two"]]), r"of shape \(2, 1\), it must be"),
+    ],
+    ids=repr,
+)
+def test_not_an_iterable_of_strings(model, texts, fix):
+    for call in (model.encode, model.encode_query, model.encode_document, model.encode_stream):
+        with pytest.raises(InputError, match=rf"texts is an? {type(texts).__name__}.*{fix}"):
+            call(texts)
+    with pytest.raises(InputError, match=rf"texts is an? {type(texts).__name__}"):
+        model.tokenize(texts)
+
+
+def test_one_string_where_several_are_due(model):
+    for call in (model.encode_stream, model.encode_pieces, model.tokenize):
+        with pytest.raises(InputError, match=r"texts is a str, .* needs an iterable of strings"):
+            call("one")
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow", "datasets"])
+def test_a_table_is_no_list_of_texts(model, library):
+    package = pytest.importorskip(library)
+    columns = {"id": ["1", "2"], "text": ["one", "two"]}
+    makers = {
+        "pyarrow": lambda: package.table(columns),
+        "datasets": lambda: package.Dataset.from_dict(columns),
+    }
+    table = makers.get(library, lambda: package.DataFrame(columns))()
+    with pytest.raises(
+        InputError, match=rf"texts is a {type(table).__name__} with columns 'id', 'text'; .*tolist"
+    ):
+        model.encode(table)
+    with pytest.raises(InputError, match=rf"rows is a {type(table).__name__}"):
+        model.encode_ids(table)
+
+
+def test_columns_of_strings_are_texts(model):
+    texts = ["one", "two words", ""]
+    expected = model.encode(texts)
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    series = pandas.Series(texts, index=[7, 3, 5])
+    sources = [series, series.astype("string"), series.astype("category"), polars.Series(texts)]
+    for source in [*sources, np.array(texts), np.array(texts, dtype=object), tuple(texts), iter(texts)]:
+        np.testing.assert_allclose(model.encode(source), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        model.encode(series, ratio=pandas.Series([1.0, 0.5, 0.1])),
+        model.encode(texts, ratio=[1, 0.5, 0.1]),
+        rtol=0,
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(model.encode(np.array(texts)[1]), expected[1], rtol=0, atol=1e-6)
+
+
+def test_columns_of_something_else_name_the_item(model):
+    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    missing = "leave missing texts out"
+    for source, message in (
+        (pandas.Series([1, 2]), r"text 0 is .*int.*str\(text\)"),
+        (pandas.Series(["one", None], dtype=object), f"text 1 is None.*{missing}"),
+        (pandas.Series(["one", math.nan], dtype=object), f"text 1 is nan.*{missing}"),
+        (pandas.Series(["one", None], dtype="string"), f"text 1 is <NA>.*{missing}"),
+        (pandas.Series([["one"]]), "text 0 is .*list.*one flat list"),
+        (np.array([b"one"]), r"text 0 is .*bytes_.*decode\(\)"),
+        (np.arange(3), "text 0 is .*int64"),
+        (torch.zeros(2), "text 0 is .*Tensor"),
+        (pyarrow.array(["one"]), "text 0 is .*StringScalar"),
+        ([{"text": "one"}], r'text 0 is .*dict.*\[row\["text"\] for row in rows\]'),
+    ):
+        with pytest.raises(InputError, match=message):
+            model.encode(source)
 
 
 @pytest.mark.parametrize("wrong", [None, b"b", 7, 1.5, {"a": 1}, ["nested"], ("t",)], ids=repr)

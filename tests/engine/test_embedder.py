@@ -221,7 +221,7 @@ def test_block_size_is_an_integer_from_1(model, size):
 
 def test_a_block_is_tokenised_while_the_one_before_is_computed(model, monkeypatch):
     tokenised = threading.Event()
-    real_tokens, real_vectors = model.tokenize, model.runtime.embed_all
+    real_tokens, real_vectors = model.texts.tokenize, model.runtime.embed_all
     waited = []
 
     def tokenize(texts, **options):
@@ -234,7 +234,7 @@ def test_a_block_is_tokenised_while_the_one_before_is_computed(model, monkeypatc
         waited.append(tokenised.wait(20))
         return real_vectors(batches)
 
-    monkeypatch.setattr(model, "tokenize", tokenize)
+    monkeypatch.setattr(model.texts, "tokenize", tokenize)
     monkeypatch.setattr(model.runtime, "embed_all", embed_all)
     assert len(list(model.encode_stream(["first", "second", "third"], block_size=1))) == 3
     assert waited[0]

@@ -1,9 +1,12 @@
 """Work on the next item while the result of the one before is used."""
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NoReturn, TypeVar
+
+from jaspertc.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -17,19 +20,23 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Re
     raises is raised in the place of its result, after all results before it. The thread ends with the
     generator, also with one that is closed early.
 
+    Raises:
+        InputError: it is continued in a forked process, where the thread is not.
+
     >>> list(ahead(str.upper, ["a", "b", "c"]))
     ['A', 'B', 'C']
     """
+    process = os.getpid()
     pool = ThreadPoolExecutor(1, thread_name_prefix="jaspertc-ahead")  # has no thread before the first task
     made: Future[Result] | None = None
     try:
         for call in _calls(work, items):
             following = _done(call()) if made is None else pool.submit(call)
             if made is not None:
-                yield made.result()
+                yield _result(made, process)
             made = following
         if made is not None:
-            yield made.result()
+            yield _result(made, process)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -41,6 +48,12 @@ def _calls(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Ca
             yield partial(work, item)
     except Exception as error:
         yield partial(_fail, error)
+
+
+def _result(future: Future[Result], process: int) -> Result:
+    if os.getpid() != process:
+        raise InputError("a stream of vectors cannot go on in a forked process; begin one there")
+    return future.result()
 
 
 def _done(result: Result) -> Future[Result]:

@@ -3,28 +3,22 @@
 Shape legend: N texts, L tokens of one text, E width of the vectors.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import numpy as np
-
-from jaspertc.checkpoint import Checkpoint, load_checkpoint
+from jaspertc.checkpoint import Checkpoint, load_checkpoint, resolve
 from jaspertc.config import ModelConfig
 from jaspertc.engine import options as inputs
-from jaspertc.engine.ahead import ahead
-from jaspertc.engine.batching import plan_batches
-from jaspertc.engine.fitting import Fitted, Fitting
-from jaspertc.engine.options import EncodeOptions
+from jaspertc.engine.options import EncodeArguments, EncodeOptions, StreamArguments
 from jaspertc.engine.pictures import PictureSide
 from jaspertc.engine.pieces import TextPieces
-from jaspertc.engine.precision import check_finite, normalized, similarity, to_precision
+from jaspertc.engine.precision import similarity
+from jaspertc.engine.processes import Origin, computing, pickled, remember
 from jaspertc.engine.runtimes import build_runtime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
-from jaspertc.errors import InputError
+from jaspertc.engine.texts import TextSide
 from jaspertc.model.lengths import Ratio
-from jaspertc.text.packing import pack
 from jaspertc.types import FloatArray, IntArray, VectorArray
 
 
@@ -32,7 +26,8 @@ class Embedder:
     """Texts to vectors, with the compression ratio chosen at each call.
 
     Nothing of a call is remembered: ratio, threshold, prompt and lengths are arguments, and a vector does
-    not depend on which other texts are in the call. Safe to use from several threads.
+    not depend on which other texts are in the call. Safe to use from several threads, in forked processes
+    (which compute with one thread), and pickled.
 
     Example:
         >>> from jaspertc import Embedder
@@ -46,8 +41,10 @@ class Embedder:
     def __init__(self, checkpoint: Checkpoint, runtime: TorchRuntime) -> None:
         self.checkpoint = checkpoint
         self.runtime = runtime
-        self.fitting = Fitting(checkpoint, runtime)
+        self.texts = TextSide(checkpoint, runtime)
+        self.fitting = self.texts.fitting
         self.pictures = PictureSide(checkpoint, runtime)
+        self.origin: Origin | None = None
 
     @classmethod
     def load(
@@ -72,8 +69,19 @@ class Embedder:
             CheckpointError: the model is missing, incomplete, corrupt or of an unsupported kind.
             InputError: device, dtype or runtime is not available.
         """
-        checkpoint = load_checkpoint(name, pooler=pooler, keep_int8=True)
-        return cls(checkpoint, build_runtime(runtime, checkpoint, device=device, dtype=dtype))
+        folder = resolve(name)
+        with computing:
+            checkpoint = load_checkpoint(folder, pooler=pooler, keep_int8=True)
+            checkpoint.name = str(name)
+            embedder = cls(checkpoint, build_runtime(runtime, checkpoint, device=device, dtype=dtype))
+        arguments = (("device", device), ("dtype", dtype), ("runtime", runtime), ("pooler", pooler))
+        embedder.origin = Origin(str(name), folder.absolute(), arguments, checkpoint.stamps)
+        remember(embedder)
+        return embedder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, a model is its folder (or name) and the arguments of ``load``; copied, it is itself."""
+        return pickled(self)
 
     def __repr__(self) -> str:
         return (
@@ -122,7 +130,7 @@ class Embedder:
     @property
     def default_ratio(self) -> float:
         """The ratio used when a call gives none; 1 for a model without a compressor."""
-        return self.config.compressor.ratio if self.fitting.can_compress else 1.0
+        return self.texts.default_ratio
 
     @property
     def default_threshold(self) -> int:
@@ -175,8 +183,6 @@ class Embedder:
             InputError: a text is not a string (its index is named), or an argument is not allowed.
             RatioError: ratio, threshold or max_compressed is out of range.
         """
-        single = isinstance(texts, str)
-        items: Iterable[str] = [texts] if isinstance(texts, str) else texts
         options = EncodeOptions(
             prompt=prompt,
             prompt_name=prompt_name,
@@ -190,34 +196,37 @@ class Embedder:
             long_texts=long_texts,
             show_progress=show_progress,
         )
-        found = list(self._blocks(items, options))
-        vectors = np.concatenate(found) if found else self._finish(self._no_vectors(), options)
-        return vectors[0] if single else vectors
+        vectors = self.texts.embed_all([texts] if isinstance(texts, str) else texts, options)
+        return vectors[0] if isinstance(texts, str) else vectors
 
-    def encode_query(self, texts: str | Iterable[str], **options: Any) -> VectorArray:
+    def encode_query(self, texts: str | Iterable[str], **arguments: Unpack[EncodeArguments]) -> VectorArray:
         """``encode`` with the model's ``query`` prompt, if it has one."""
-        return self.encode(texts, **self._named_prompt("query", options))
+        return self.encode(texts, **self.texts.with_prompt(["query"], arguments))
 
-    def encode_document(self, texts: str | Iterable[str], **options: Any) -> VectorArray:
+    def encode_document(
+        self, texts: str | Iterable[str], **arguments: Unpack[EncodeArguments]
+    ) -> VectorArray:
         """``encode`` with the model's ``document`` (or ``passage``) prompt, if it has one."""
-        name = "document" if "document" in self.prompts else "passage"
-        return self.encode(texts, **self._named_prompt(name, options))
+        return self.encode(texts, **self.texts.with_prompt(["document", "passage"], arguments))
 
-    def encode_stream(self, texts: Iterable[str], **options: Any) -> Iterator[VectorArray]:
+    def encode_stream(
+        self, texts: Iterable[str], **arguments: Unpack[StreamArguments]
+    ) -> Iterator[VectorArray]:
         """``encode`` in constant memory: yields (n, E) blocks in order, reading texts one block ahead.
 
         Args:
             texts: as ``encode``'s, but no single string. They are read in the thread that takes the blocks.
-            options: as ``encode``'s, and ``block_size``: texts a block, 4096 by default; fewer if long.
+            arguments: as ``encode``'s, and ``block_size``: texts a block, 4096 by default; fewer if long.
 
         Raises:
             InputError: as ``encode``, in the place of the block; arguments are checked at once.
         """
-        if isinstance(texts, str):
-            raise InputError("texts is a str, encode_stream needs an iterable of strings")
-        return self._blocks(texts, EncodeOptions(**options))
+        inputs.check_texts(texts, several="encode_stream")
+        return self.texts.embed(texts, EncodeOptions(**arguments))
 
-    def encode_pieces(self, texts: Iterable[str], **options: Any) -> Iterator[TextPieces]:
+    def encode_pieces(
+        self, texts: Iterable[str], **arguments: Unpack[StreamArguments]
+    ) -> Iterator[TextPieces]:
         """The pieces of each text in one pass, in constant memory: a vector and the characters of each.
 
         A text up to ``self.piece_length`` tokens is one piece. Before normalisation, the weighted mean of a
@@ -225,7 +234,7 @@ class Embedder:
 
         Args:
             texts: as ``encode_stream``'s.
-            options: as ``encode_stream``'s, but ``long_texts``. ``ratio``, ``threshold`` and
+            arguments: as ``encode_stream``'s, but ``long_texts``. ``ratio``, ``threshold`` and
                 ``max_compressed`` are for each text as a whole.
 
         Raises:
@@ -236,51 +245,8 @@ class Embedder:
         >>> len(found.vectors), found.spans[-1].tolist()[1]
         (4, 6000)
         """
-        if isinstance(texts, str):
-            raise InputError("texts is a str, encode_pieces needs an iterable of strings")
-        if "long_texts" in options:
-            raise InputError("encode_pieces always cuts long texts into pieces; leave long_texts out")
-        chosen = EncodeOptions(**options, long_texts="pieces")
-        return (
-            TextPieces(vectors=self._finish(part, chosen), spans=spans)
-            for block, vectors in self._embedded(texts, chosen)
-            for (_, part), spans in zip(block.texts.each(vectors), block.spans)
-        )
-
-    def _blocks(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[VectorArray]:
-        return (
-            self._finish(block.texts.combine(rows), options) for block, rows in self._embedded(texts, options)
-        )
-
-    def _embedded(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[tuple[Fitted, FloatArray]]:
-        """Check everything that can be checked before a text is read, then read on demand."""
-        inputs.check_iterable(texts)
-        inputs.check_dims(options.dims, (*self.config.head.matryoshka, self.dims))
-        prefix = self.prompt_text(options.prompt, options.prompt_name)
-        ratios = self._ratios(options.ratio, texts)
-        return self._read_blocks(texts, options, prefix, ratios)
-
-    def _read_blocks(
-        self, texts: Iterable[str], options: EncodeOptions, prefix: str, ratios: Any
-    ) -> Iterator[tuple[Fitted, FloatArray]]:
-        """Blocks of texts, and the raw vectors of their rows."""
-
-        def fitted(chunk: tuple[int, list[str]]) -> Fitted:
-            begin, block = chunk
-            rows = self.tokenize(block, prompt=prefix, max_length=options.max_length, first_index=begin)
-            part = ratios if ratios.ndim == 0 else ratios[begin : begin + len(block)]
-            return self.fitting.fit(rows, part, options, texts=block, prompt=prefix)
-
-        done = cut = compressed = 0
-        blocks = ahead(fitted, inputs.chunks(texts, options.block_size))
-        with inputs.progress(texts, options.show_progress) as advance, closing(blocks):
-            for block in blocks:
-                vectors = self._embed_rows(block.texts.rows, block.targets, block.texts.told(advance))
-                check_finite(block.texts.combine(vectors), "text", done)
-                yield block, vectors
-                done, cut = done + len(block.texts), cut + block.cut
-                compressed += block.compressed
-        self.fitting.warn_of_long_texts(cut, compressed, done)
+        inputs.check_texts(texts, several="encode_pieces")
+        return self.texts.embed_pieces(texts, EncodeOptions(**arguments))
 
     def encode_image(
         self,
@@ -309,12 +275,12 @@ class Embedder:
             PictureError: a picture cannot be read, or is too large.
             InputError: an argument is not allowed.
         """
-        inputs.check_dims(dims, (*self.config.head.matryoshka, self.dims))
+        self.texts.check_dims(dims)
         options = EncodeOptions(dims=dims, normalize=normalize, precision=precision)
         single = not isinstance(pictures, Sequence) or isinstance(pictures, (str, bytes))
         items = [pictures] if single else pictures
         with inputs.progress(items, show_progress) as advance:
-            vectors = self._finish(self.pictures.embed_all(items, tokens, advance), options)
+            vectors = self.texts.finish(self.pictures.embed_all(items, tokens, advance), options)
         return vectors[0] if single else vectors
 
     def encode_ids(
@@ -341,25 +307,7 @@ class Embedder:
         Raises:
             InputError: a row is empty, not integers, or has an id outside the vocabulary.
         """
-        inputs.check_iterable(rows)
-        ids = [inputs.token_ids(index, row) for index, row in enumerate(rows)]
-        if not ids:
-            return self._no_vectors()
-        lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        over = np.flatnonzero(lengths > self.fitting.positions)
-        if len(over) and not self.fitting.can_compress:
-            raise InputError(
-                f"row {over[0]} has {lengths[over[0]]} tokens, this model has {self.fitting.positions} "
-                "positions and no compressor; cut the row"
-            )
-        # A limit on the length of texts is no reason to cut ids: max_length=longest switches it off.
-        options = EncodeOptions(
-            threshold=threshold, max_compressed=max_compressed, max_length=int(lengths.max())
-        )
-        fitted = self.fitting.fit(ids, self._ratios(ratio, ids), options)
-        self.fitting.warn_of_long_texts(0, fitted.compressed, len(ids))
-        vectors = check_finite(self._embed_rows(ids, fitted.targets), "row")
-        return normalized(vectors) if (self.config.normalize if normalize is None else normalize) else vectors
+        return self.texts.embed_ids(rows, ratio, threshold, max_compressed, normalize)
 
     def tokenize(
         self, texts: Sequence[str], *, prompt: str = "", max_length: int | None = None, first_index: int = 0
@@ -369,10 +317,8 @@ class Embedder:
         Raises:
             InputError: a text is not a string; its index (from ``first_index``) is named.
         """
-        inputs.check_strings(texts, first_index)
-        return self.checkpoint.tokenizer.encode_batch(
-            [prompt + text for text in texts] if prompt else texts, max_length=max_length
-        )
+        inputs.check_texts(texts, several="tokenize")
+        return self.texts.tokenize(texts, prompt=prompt, max_length=max_length, first_index=first_index)
 
     def target_lengths(
         self,
@@ -396,50 +342,4 @@ class Embedder:
         Raises:
             InputError: both are given, or the name is not one of ``self.prompts``.
         """
-        if prompt is not None and prompt_name is not None:
-            raise InputError("give prompt (a text) or prompt_name, not both")
-        if prompt is not None:
-            return prompt
-        name = self.checkpoint.info.default_prompt_name if prompt_name is None else prompt_name
-        if name is None:
-            return ""
-        if name not in self.prompts:
-            raise InputError(
-                f"prompt_name is {name!r}, this model has {', '.join(self.prompts) or 'no prompts'}"
-            )
-        return self.prompts[name]
-
-    def _named_prompt(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        if "prompt" in options or "prompt_name" in options:
-            return options
-        if name in self.prompts:
-            return {**options, "prompt_name": name}
-        return {**options, "prompt": ""}
-
-    def _ratios(self, ratio: Ratio | None, texts: Any) -> Any:
-        return inputs.checked_ratios(self.default_ratio if ratio is None else ratio, texts)
-
-    def _embed_rows(
-        self,
-        rows: Sequence[IntArray],
-        targets: IntArray,
-        advance: Callable[[IntArray], None] = lambda rows: None,
-    ) -> FloatArray:
-        """Raw vectors in the order given; ``advance`` is told of the rows of each batch."""
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        vectors = np.empty((len(rows), self.dims), dtype=np.float32)
-        pieces = plan_batches(targets, lengths, token_budget=self.runtime.token_budget)
-        batches = ((pack([rows[i] for i in index]), targets[index]) for index in pieces)
-        for index, found in zip(pieces, self.runtime.embed_all(batches)):
-            vectors[index] = found
-            advance(index)
-        return vectors
-
-    def _no_vectors(self) -> FloatArray:
-        return np.empty((0, self.dims), dtype=np.float32)
-
-    def _finish(self, vectors: FloatArray, options: EncodeOptions) -> VectorArray:
-        vectors = vectors[:, : options.dims]
-        if self.config.normalize if options.normalize is None else options.normalize:
-            vectors = normalized(vectors)
-        return to_precision(vectors, options.precision)
+        return self.texts.prompt_text(prompt, prompt_name)

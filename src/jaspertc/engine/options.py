@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -42,9 +43,40 @@ def warn_of_long_texts(count: int, total: int, what: str) -> None:
     warnings.warn(f"{count} of {total} texts did not fit this model's {what}", LongTextWarning, level)
 
 
+class LoadArguments(TypedDict, total=False):
+    """The keyword arguments of ``Embedder.load``; see there."""
+
+    device: str
+    dtype: str
+    runtime: str
+    pooler: str | None
+
+
+class EncodeArguments(TypedDict, total=False):
+    """The keyword arguments of ``Embedder.encode``; see there."""
+
+    prompt: str | None
+    prompt_name: str | None
+    ratio: Ratio | None
+    threshold: int | None
+    max_compressed: int | None
+    max_length: int | None
+    dims: int | None
+    normalize: bool | None
+    precision: str
+    long_texts: str | None
+    show_progress: bool
+
+
+class StreamArguments(EncodeArguments, total=False):
+    """The keyword arguments of ``Embedder.encode_stream``; see there."""
+
+    block_size: int | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncodeOptions:
-    """The keyword arguments of ``Embedder.encode`` and ``Embedder.encode_stream``; see there."""
+    """``StreamArguments``, checked."""
 
     prompt: str | None = None
     prompt_name: str | None = None
@@ -78,10 +110,53 @@ def is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def check_iterable(texts: object) -> None:
-    """Raise InputError unless ``texts`` can be read as several strings."""
-    if not isinstance(texts, Iterable) or isinstance(texts, (bytes, Mapping)):
-        raise InputError(f"texts is a {type(texts).__name__}, it must be a string or an iterable of texts")
+def check_texts(texts: object, *, several: str = "") -> None:
+    """Raise InputError unless ``texts`` is one string, or can be read as several, one after the other.
+
+    Args:
+        several: a function that needs several, for which one string is an error.
+    """
+    kind = f"texts is a {type(texts).__name__}"
+    if isinstance(texts, str):
+        if several:
+            raise InputError(f"{kind}, {several} needs an iterable of strings, such as a list")
+        return
+    columns = _column_names(texts)
+    if columns is not None:
+        raise InputError(
+            f"{kind} with columns {columns}; give the strings of one of them as a list: "
+            'texts["column"].tolist() (pandas), .to_list() (polars), .to_pylist() (pyarrow)'
+        )
+    if isinstance(texts, Mapping):
+        raise InputError(f"{kind}, it must be a string or strings in order; give list(texts.values())")
+    if isinstance(texts, (set, frozenset)):
+        raise InputError(f"{kind}, whose order is not defined; give a list, such as sorted(texts)")
+    if not _is_row(texts):
+        shape = getattr(texts, "shape", None)
+        what = f"{kind} of shape {tuple(shape)}" if isinstance(shape, tuple) else kind
+        raise InputError(f"{what}, it must be a string or an iterable of texts, such as a list of strings")
+
+
+def check_rows(rows: object) -> None:
+    """Raise InputError unless ``rows`` can be read as rows of token ids."""
+    no_rows = isinstance(rows, (str, bytes, bytearray, Mapping, set, frozenset))
+    if no_rows or not isinstance(rows, Iterable) or _column_names(rows) is not None:
+        raise InputError(f"rows is a {type(rows).__name__}, it must be a list of lists of token ids")
+
+
+def _column_names(table: object) -> str | None:
+    """The first columns of a table, whose library need not be loaded; ``None`` for what is none."""
+    names = getattr(table, "column_names", None)
+    names = getattr(table, "columns", None) if names is None else names
+    if not isinstance(names, Iterable) or not hasattr(table, "shape"):
+        return None
+    return ", ".join(repr(name) for name in list(names)[:5])
+
+
+def _is_row(texts: object) -> bool:
+    """Whether items can be read from it, and those of arrays are no arrays."""
+    readable = isinstance(texts, Iterable) and not isinstance(texts, (bytes, bytearray, memoryview))
+    return readable and getattr(texts, "ndim", 1) == 1
 
 
 def token_ids(index: int, row: Sequence[int] | IntArray) -> IntArray:
@@ -121,7 +196,7 @@ def checked_ratios(ratio: Ratio, texts: object) -> npt.NDArray[np.float64]:
     values = check_ratio(ratio)
     if not values.ndim:
         return values
-    if not isinstance(texts, Sequence):
+    if not isinstance(texts, Sized):
         raise InputError("one ratio per text needs a list of texts, not a stream")
     return check_ratio(values, len(texts))
 
@@ -130,9 +205,25 @@ def check_strings(texts: Sequence[object], first_index: int) -> None:
     """Raise InputError for the first text that is no string, counted from ``first_index``."""
     for index, text in enumerate(texts, first_index):
         if not isinstance(text, str):
-            raise InputError(
-                f"text {index} is {text!r:.80} of type {type(text).__name__}, it must be a string"
-            )
+            what = f"text {index} is {text!r:.80} of type {type(text).__name__}"
+            raise InputError(f"{what}, it must be a string; {_fix(text)}")
+
+
+def _fix(text: object) -> str:
+    """What to do about something that is no string."""
+    if isinstance(text, (list, tuple, np.ndarray)):
+        return "give one flat list of strings"
+    if isinstance(text, Mapping):
+        return 'give the strings of one key: [row["text"] for row in rows]'
+    if isinstance(text, bytes):
+        return "decode it: text.decode()"
+    if (
+        text is None
+        or type(text).__name__ in ("NAType", "NaTType")
+        or (isinstance(text, float) and text != text)
+    ):
+        return "leave missing texts out, or give '' for them"
+    return "give str(text) if that is meant"
 
 
 def chunks(texts: Iterable[str], size: int | None = None) -> Iterator[tuple[int, list[str]]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.checkpoint.vision import read_vision, vision_fingerprint
 from jaspertc.corpus.pictures import read_picture, to_pixels
+from jaspertc.engine.processes import computing
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.model.vision import ImageEncoder, VisionTower
 from jaspertc.types import FloatArray
@@ -67,7 +68,7 @@ class PictureSide:
         return vectors
 
     def _embed(self, images: Sequence["Image"], tokens: int) -> FloatArray:
-        with torch.inference_mode():
+        with computing, torch.inference_mode():
             features = self._features(to_pixels(images, self.tower.encoder))
             rows = self.tower(self.tower.pool(features, tokens))
         lengths = np.full(len(images), self.tower.rows_of(tokens), dtype=np.int64)

@@ -19,6 +19,7 @@ except ImportError:  # before version 6
     from sentence_transformers.models import Module
 
 from jaspertc.engine.embedder import Embedder
+from jaspertc.engine.processes import computing
 from jaspertc.text.packing import PackedBatch, offsets_of
 
 
@@ -34,6 +35,10 @@ class JasperEncoder(Module):  # type: ignore[misc]
         self.embedder = Embedder.load(folder, device="cpu", dtype="float32")
         self.encoder = self.embedder.runtime.encoder
         self.max_seq_length = self.embedder.max_length
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied or sent to another process, it is its folder: weights laid out for a processor stay here."""
+        return type(self), (str(self.folder),), {"max_seq_length": self.max_seq_length}
 
     def preprocess(self, inputs: list[str], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Texts to packed ids: ``input_ids`` of all texts, shape (T,), and ``lengths``, shape (N,)."""
@@ -60,7 +65,8 @@ class JasperEncoder(Module):  # type: ignore[misc]
         targets = self.embedder.target_lengths(
             lengths, ratio=compression_ratio, threshold=length_threshold, max_compressed=max_compressed
         )
-        vectors = self.encoder(batch, targets)
+        with computing:
+            vectors = self.encoder(batch, targets)
         normalize = self.embedder.config.normalize
         features["sentence_embedding"] = F.normalize(vectors, dim=-1) if normalize else vectors
         return features

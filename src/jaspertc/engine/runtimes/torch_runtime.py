@@ -1,11 +1,13 @@
 """Runs an encoder with PyTorch, on CPU or GPU."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
+from jaspertc.engine.processes import Computing, computing
 from jaspertc.errors import InputError
 from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import PackedBatch
@@ -62,6 +64,7 @@ class TorchRuntime:
     name = "torch"
 
     def __init__(self, encoder: Encoder, *, device: str = "auto", dtype: str = "auto") -> None:
+        self._process = os.getpid()
         self.device = choose_device(device)
         stored = encoder.backbone.token_table.weight.dtype
         self.dtype = choose_dtype(dtype, stored, self.device)
@@ -105,12 +108,21 @@ class TorchRuntime:
         Args:
             lengths: rows of each text or picture, shape (N,).
         """
-        with torch.inference_mode():
+        with self._computing(), torch.inference_mode():
             return OnTheWay(self.encoder.from_rows(rows.to(self.dtype), lengths)).on_host()
 
     def _start(self, batch: PackedBatch, targets: IntArray) -> "OnTheWay":
-        with torch.inference_mode():
+        with self._computing(), torch.inference_mode():
             return OnTheWay(self.encoder(batch, targets))
+
+    def _computing(self) -> Computing:
+        """Raise InputError where a fork has cut the device off."""
+        if self.device.type == "cuda" and self._process != os.getpid():
+            raise InputError(
+                f"this process was forked from one that uses {self.device}, which CUDA does not allow; "
+                'start processes with multiprocessing.get_context("spawn")'
+            )
+        return computing
 
 
 class OnTheWay:

@@ -120,10 +120,11 @@ class OpenVINORuntime(TorchRuntime):
         self.encoder.backbone = OpenVINOBackbone(self.encoder.backbone, self._layers_in)
 
     def _start(self, batch: PackedBatch, targets: IntArray) -> OnTheWay:
-        threads = torch.get_num_threads()
-        few = len(batch.ids) * threads <= ALONE
-        with torch_threads(1 if few else threads):
-            return super()._start(batch, targets)
+        with self._computing():
+            threads = torch.get_num_threads()  # one in a forked process, from here on
+            few = len(batch.ids) * threads <= ALONE
+            with torch_threads(1 if few else threads):
+                return super()._start(batch, targets)
 
 
 @contextmanager
