@@ -67,6 +67,22 @@ def test_embed_gives_the_vectors_of_the_local_engine(
 
 
 @pytest.mark.slow
+def test_embed_reads_a_folder_of_other_kinds(ray_cluster: Any, tmp_path: Path, model_folder: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text('id,text\n1,"two\nlines"\n2,second\n')
+    (folder / "b.txt").write_text("a text\nof its own")
+    (folder / "c.html").write_text("<p>a page<script>no</script>")
+    common = ("--model", model_folder, "--dtype", "float32")
+    run("embed", folder, "--output", tmp_path / "local.parquet", *common)
+    run("embed", folder, "--output", tmp_path / "ray.parquet", *common, *ON_RAY)
+    local, found = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("local", "ray"))
+    assert found["id"].to_pylist() == local["id"].to_pylist() == ["1", "2", "b", "c.html"]
+    vectors = [np.array(table["embedding"].to_pylist()) for table in (local, found)]
+    assert np.abs(vectors[0] - vectors[1]).max() <= 1e-5
+
+
+@pytest.mark.slow
 def test_bad_rows_are_listed_and_the_rest_is_done(
     ray_cluster: Any, tmp_path: Path, model_folder: Path
 ) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from cluster_corpus import rows_of, write_lines
 
 from jaspertc.cluster.reading import Bad, Fields, read_unit
-from jaspertc.cluster.units import cut, find_inputs, id_kind, identity_of
+from jaspertc.cluster.units import Unit, cut, find_inputs, id_kind, identity_of, texts_by_file
 from jaspertc.errors import DataFileError
-from jaspertc.files.texts import Row
+from jaspertc.files.texts import Row, read_texts
 
 fsspec = pytest.importorskip("fsspec")
 MEBIBYTE = 1 << 20
@@ -21,8 +22,10 @@ MEBIBYTE = 1 << 20
 
 def read_all(source: str, rows: int, most_bytes: int = MEBIBYTE) -> tuple[list[Row], list[Bad]]:
     urls = find_inputs(source)
-    fields = Fields(text="text", id="id", ids=id_kind(urls[0], None, "text"), most_bytes=most_bytes)
-    units = cut(urls, rows)
+    by_file = texts_by_file(source, urls)
+    fields = Fields(text="text", id="id", ids=id_kind(urls[0], None, "text", by_file), most_bytes=most_bytes)
+    units = cut(urls, rows, by_file)
+    assert units == [Unit.from_json(unit.to_json()) for unit in units]
     assert [unit.number for unit in units] == list(range(len(units)))
     found = [read_unit(unit, fields) for unit in units]
     return [row for part, _ in found for row in part], [row for _, part in found for row in part]
@@ -100,6 +103,84 @@ def test_a_file_without_footer_is_one_bad_row_among_sound_files(tmp_path: Path) 
     assert "b.parquet" in bad[0].where
 
 
+PACKED = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+ROWS = [{"id": f"{number}", "text": f'text {number}, with \u2028 "quotes"'} for number in range(9)]
+JSON = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in ROWS)
+CSV = "id,text\n" + "".join(
+    '{id},"{0}\nsecond line"\n'.format(row["text"].replace('"', '""'), **row) for row in ROWS
+)
+KINDS = {
+    ".jsonl": JSON,
+    ".csv": CSV,
+    ".txt": "a\r\n\n\u2028b\nc",
+    ".md": "# a\r\nb",
+    ".html": "<p>a<script>no</script>",
+}
+
+
+@pytest.mark.parametrize("rows", [1, 4, 100])
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_as_the_local_engine_reads_it(tmp_path: Path, kind: str, packed: str, rows: int) -> None:
+    path = tmp_path / f"texts{kind}{packed}"
+    path.write_bytes(PACKED[packed](b"\xef\xbb\xbf" + KINDS[kind].encode()))
+    for source in (path, tmp_path / f"*{kind}{packed}"):
+        found, bad = read_all(str(source), rows)
+        local = list(read_texts(source))
+        assert not bad
+        assert [row.text for row in found] == [row.text for row in local]
+        if local[0].id is not None:
+            assert found == local
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_a_folder_of_all_kinds_as_the_local_engine_reads_it(tmp_path: Path, rows: int) -> None:
+    for number, (kind, content) in enumerate(KINDS.items()):
+        for packed, pack in PACKED.items():
+            path = tmp_path / f"part {number}" / f"a{packed.replace('.', '-')}{kind}{packed}"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(pack(content.encode()))
+    (tmp_path / ".hidden.md").write_text("no")
+    (tmp_path / "picture.png").write_text("no")
+    found, bad = read_all(str(tmp_path), rows)
+    assert not bad
+    assert sorted(found) == sorted(read_texts(tmp_path))
+    assert len(found) == 2 * 3 * len(ROWS) + 9
+
+
+def test_what_is_broken_in_other_kinds(tmp_path: Path) -> None:
+    broken = {
+        "a.csv": b"id,text\n1,one\n2,two,three\n4,four\n",
+        "b.csv": b"id,text,text\n1,one,one\n",
+        "c.html": b"<p>\xff",
+        "d.md": b"nul \0",
+        "e.jsonl": b'{"id": "n", "text": "\0"}\n{"id": "x", "text": "x"}\n',
+        "f.jsonl.zst": PACKED[".zst"](JSON.encode() * 200)[:-5],
+        "g.txt.gz": b"no gzip",
+    }
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
+    found, bad = read_all(str(tmp_path), 100)
+    assert [row.id for row in found][:2] == ["1", "x"]
+    assert {row.id for row in found} <= {"1", "x", *(row["id"] for row in ROWS)}
+    seen = " ".join(f"{row.where}: {row.reason}" for row in bad)
+    for name in broken:
+        assert name in seen, name
+    assert "line 3: 3 fields, line 1 names 2" in seen
+    assert {"broken file", "a NUL character"} == {row.reason for row in bad}
+
+
+def test_a_store_that_does_not_answer_is_no_broken_file(tmp_path: Path) -> None:
+    for name in ("a.csv", "a.md", "a.jsonl.gz"):
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(b"{}") if name.endswith("gz") else b"id,text\n1,one\n")
+        by_file = texts_by_file(str(path), find_inputs(str(path)))
+        (unit,) = cut(find_inputs(str(path)), 10, by_file)
+        path.unlink()
+        with pytest.raises(DataFileError, match="does not exist"):
+            read_unit(unit, Fields(text="text", id="id", ids="string", most_bytes=MEBIBYTE))
+
+
 def test_object_stores_and_patterns() -> None:
     memory = fsspec.filesystem("memory")
     lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows_of(20))
@@ -133,12 +214,12 @@ def test_ids_as_they_come(tmp_path: Path) -> None:
     [
         ("-", "standard input"),
         ("{}/nothing.jsonl", "holds no"),
-        ("{}/texts.csv", "unknown type"),
+        ("{}/texts.docx", "unknown type"),
         ("nowhere://bucket", "nowhere"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, source: str, message: str) -> None:
-    (tmp_path / "texts.csv").write_text("a,b\n")
+    (tmp_path / "texts.docx").write_text("a,b\n")
     with pytest.raises(DataFileError, match=message):
         find_inputs(source.format(tmp_path))
 

@@ -40,8 +40,8 @@ def embed(
         str,
         typer.Argument(
             metavar="INPUT",
-            help=f"{TEXT_FILES}; -: stdin, one text a line. With --engine ray .txt, .jsonl, .jsonl.gz and "
-            ".parquet, also on a URL such as s3://bucket/folder.",
+            help=f"{TEXT_FILES}; -: stdin, one text a line. With --engine ray also on a URL such as "
+            "s3://bucket/folder, and no stdin.",
         ),
     ] = "-",
     model: ModelOption = "mini",

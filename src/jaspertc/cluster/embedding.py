@@ -15,7 +15,7 @@ from jaspertc.cluster.output import DONE, Output, Shard
 from jaspertc.cluster.reading import Fields
 from jaspertc.cluster.session import Pool, cluster, mapped, require_ray
 from jaspertc.cluster.storage import full_url, is_local
-from jaspertc.cluster.units import Unit, cut, find_inputs, id_kind, identity_of
+from jaspertc.cluster.units import Unit, cut, find_inputs, id_kind, identity_of, texts_by_file
 from jaspertc.cluster.workers import EmbedWorker
 from jaspertc.corpus.formats import WRITERS, Block, write_output
 from jaspertc.corpus.write import check_target
@@ -103,10 +103,11 @@ def embed_on_cluster(
             raise DataFileError(f"{job.output} is one file on an object store; give a folder as --output")
         check_target(job.file, overwrite=job.overwrite)
     urls = find_inputs(job.source)
+    by_file = texts_by_file(job.source, urls)
     fields = Fields(
         text=job.text_field,
         id=job.id_field or DEFAULT_ID_FIELD,
-        ids=id_kind(urls[0], job.id_field, job.text_field),
+        ids=id_kind(urls[0], job.id_field, job.text_field, by_file),
         most_bytes=job.most_bytes,
     )
     say(f"{len(urls)} files; loading the model")
@@ -118,7 +119,7 @@ def embed_on_cluster(
             notes.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(notes))
         output = Output(job.folder, made_of, resume=job.resume)
-        units = cut(urls, job.shard_rows)
+        units = cut(urls, job.shard_rows, by_file)
         missing = [unit for unit in units if unit.number not in output.shards]
         say(f"{len(units)} shards, {len(units) - len(missing)} of them done before")
         arguments = {

@@ -2,25 +2,27 @@
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from jaspertc.cluster.storage import open_url
-from jaspertc.cluster.units import IdKind, Unit, open_parquet
+from jaspertc.cluster.storage import UrlFile, open_url
+from jaspertc.cluster.units import FILES, IdKind, Unit, open_parquet
+from jaspertc.errors import DataFileError
 from jaspertc.files.hashes import content_id
 from jaspertc.files.json_lines import parse_objects
+from jaspertc.files.opening import opened, reading
 from jaspertc.files.parquet import ROWS as PARQUET_ROWS
-from jaspertc.files.texts import Id, Row
+from jaspertc.files.texts import Id, Row, csv_rows, whole_text
 
 TAIL_BYTES = 1 << 20
 GIVEN_UP = 16  # times the longest text: as far as a line that is too long is read, for its id
 LARGEST_ID = 2**63 - 1
 
 NO_TEXT, NO_STRING, NO_JSON, NO_UTF8 = "no text", "text is no string", "not JSON", "not UTF-8"
+NUL = "a NUL character"
 NO_ID, OTHER_ID, TOO_LONG = "no id", "id of another kind", "too long"
 BROKEN_GROUP, BROKEN_FILE, DUPLICATE = "broken row group", "broken file", "duplicate id"
 
@@ -56,11 +58,12 @@ def read_unit(unit: Unit, fields: Fields) -> tuple[list[Row], list[Bad]]:
 
     Raises:
         OSError: the file is gone, or its store does not answer.
+        DataFileError: likewise.
     """
     rows: list[Row] = []
     bad: list[Bad] = []
-    found = _parquet_rows(unit, fields) if unit.kind == ".parquet" else _line_rows(unit, fields)
-    for row in found:
+    readers = {".parquet": _parquet_rows, ".csv": _csv_rows, FILES: _files_rows}
+    for row in readers.get(unit.kind, _line_rows)(unit, fields):
         if isinstance(row, Bad):
             bad.append(row)
         else:
@@ -69,31 +72,71 @@ def read_unit(unit: Unit, fields: Fields) -> tuple[list[Row], list[Bad]]:
 
 
 def _line_rows(unit: Unit, fields: Fields) -> Iterator[Row | Bad]:
-    lines = _packed_lines(unit) if unit.kind == ".jsonl.gz" else _byte_lines(unit, fields.most_bytes)
+    lines = _packed_lines(unit) if unit.packed else _byte_lines(unit, fields.most_bytes)
     for place, line in lines:
         where = f"{unit.url}, {place}"
         if isinstance(line, Bad):
             yield line
         elif unit.kind == ".txt" or line.strip():
-            yield _line_row(where, line, unit.kind, fields)
+            yield from _rows_of_line(where, line, unit.kind, fields)
 
 
-def _line_row(where: str, line: bytes, kind: str, fields: Fields) -> Row | Bad:
+def _rows_of_line(where: str, line: bytes, kind: str, fields: Fields) -> Iterator[Row | Bad]:
     if len(line) > fields.most_bytes:
-        return Bad(where, _id_within(line, fields) if kind != ".txt" else None, TOO_LONG)
+        yield Bad(where, _id_within(line, fields) if kind != ".txt" else None, TOO_LONG)
+        return
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return Bad(where, None, NO_UTF8)
+        yield Bad(where, None, NO_UTF8)
+        return
+    if "\0" in text:
+        yield Bad(where, None, NUL)
+        return
     if kind == ".txt":
-        return _row(where, text.removesuffix("\r"), None, fields)
+        yield _row(where, text.removesuffix("\r"), None, fields)
+        return
     try:
-        (row,) = parse_objects(text)
+        rows = parse_objects(text)
     except (ValueError, RecursionError):
-        return Bad(where, None, NO_JSON)
-    if not isinstance(row, dict):
-        return Bad(where, None, NO_JSON)
-    return _row(where, row.get(fields.text), row.get(fields.id), fields)
+        rows = [None]
+    for row in rows:
+        if isinstance(row, dict):
+            yield _row(where, row.get(fields.text), row.get(fields.id), fields)
+        else:
+            yield Bad(where, None, NO_JSON)
+
+
+def _csv_rows(unit: Unit, fields: Fields) -> Iterator[Row | Bad]:
+    """Rows of a .csv; after a line that breaks it, none can be read."""
+    number = 0
+    try:
+        for where, row in csv_rows(UrlFile(unit.url)):
+            if number >= unit.stop:
+                return
+            if number >= unit.start:
+                yield _row(where, row.get(fields.text), row.get(fields.id) or None, fields)
+            number += 1
+    except DataFileError as error:
+        _require_broken(error)
+        yield Bad(str(error), None, BROKEN_FILE)
+
+
+def _files_rows(unit: Unit, fields: Fields) -> Iterator[Row | Bad]:
+    """Files that are one text each."""
+    for url, name in unit.files:
+        try:
+            yield _row(url, whole_text(UrlFile(url)), name, fields)
+        except DataFileError as error:
+            _require_broken(error)
+            yield Bad(str(error), name, BROKEN_FILE)
+
+
+def _require_broken(error: DataFileError) -> None:
+    """Raise it again if the file is gone or its store does not answer: then its content may be sound."""
+    cause = error.__context__
+    if isinstance(cause, OSError) and not isinstance(cause, gzip.BadGzipFile):
+        raise error
 
 
 def _id_within(line: bytes, fields: Fields) -> Id | None:
@@ -157,14 +200,14 @@ def _byte_lines(unit: Unit, most: int) -> Iterator[tuple[str, bytes | Any]]:
 
 
 def _packed_lines(unit: Unit) -> Iterator[tuple[str, bytes | Any]]:
-    system, path = open_url(unit.url)
-    number = unit.start
+    number, packed = unit.start, UrlFile(unit.url)
     try:
-        with system.open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) as file:
+        with reading(packed), opened(packed) as file:
             for line in islice(file, unit.start, unit.stop):
                 number += 1
                 yield f"line {number}", line.removesuffix(b"\n").removesuffix(b"\r")
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+    except DataFileError as error:
+        _require_broken(error)
         where = f"{unit.url}, line {number + 1}"
         yield where, Bad(where, None, BROKEN_FILE, max(1, unit.stop - number))
 

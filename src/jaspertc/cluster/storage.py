@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,26 @@ def open_url(url: str) -> tuple[Any, str]:
             f"{url} cannot be opened ({error}); install what its kind of URL needs"
         ) from error
     return system, str(path)
+
+
+@dataclass(frozen=True)
+class UrlFile:
+    """A file on a path or URL, to be opened by the readers of ``jaspertc.files``."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return self.url.rstrip("/").rsplit("/", 1)[-1]
+
+    def open(self, mode: str) -> Any:
+        """A file of the URL's file system."""
+        system, path = open_url(self.url)
+        return system.open(path, mode)
 
 
 def full_url(url: str) -> str:

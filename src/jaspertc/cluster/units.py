@@ -3,18 +3,26 @@
 Where a unit begins and ends depends on the files and on the rows a unit may hold, never on the workers.
 """
 
-import gzip
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from glob import has_magic
+from itertools import groupby
 from typing import Any, Literal
 
-from jaspertc.cluster.storage import full_url, in_parallel, open_url
+from jaspertc.cluster.storage import UrlFile, full_url, in_parallel, open_url
 from jaspertc.errors import DataFileError, MissingExtraError
-from jaspertc.files.opening import STDIN
-from jaspertc.files.texts import DEFAULT_ID_FIELD
+from jaspertc.files.json_lines import no_field
+from jaspertc.files.opening import BOM, COMPRESSED, STDIN, opened, reading
+from jaspertc.files.texts import (
+    DEFAULT_ID_FIELD,
+    SUFFIXES,
+    WHOLE,
+    csv_rows,
+    ending_of,
+)
 
-KINDS = (".parquet", ".jsonl.gz", ".jsonl", ".txt")
+FILES = "files"  # the kind of a unit that is several files, each one text
 SAMPLE_BYTES = 1 << 20
 CHANGED = ("ETag", "mtime", "LastModified", "last_modified", "updated", "created")
 
@@ -23,16 +31,17 @@ IdKind = Literal["none", "string", "integer"]
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A piece of one file.
+    """A piece of one file, or several files that are one text each.
 
     Args:
         number: its place among all units, from 0.
-        url: the file.
-        kind: one of ``KINDS``.
-        start: the first byte (.jsonl, .txt: lines that begin from there on), line (.jsonl.gz) or row of its
-            row group (.parquet).
+        url: the file, or the first.
+        kind: the file's ending without that of its compression, or ``FILES``.
+        start: the first byte (.jsonl, .txt: lines that begin from there on), line or row (what is compressed,
+            and .csv) or row of its row group (.parquet).
         stop: the first that is not in it any more.
         group: the row group; -1 for a file whose footer cannot be read.
+        files: URL and id of each file that is one text.
     """
 
     number: int
@@ -41,6 +50,12 @@ class Unit:
     start: int
     stop: int
     group: int = 0
+    files: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def packed(self) -> bool:
+        """Whether its file is compressed."""
+        return self.url.lower().endswith(COMPRESSED)
 
     def to_json(self) -> str:
         """As text, for the way to a worker."""
@@ -49,7 +64,8 @@ class Unit:
     @classmethod
     def from_json(cls, text: str) -> "Unit":
         """The opposite of ``to_json``."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(**{**values, "files": tuple(map(tuple, values["files"]))})
 
 
 def find_inputs(source: str) -> list[str]:
@@ -62,32 +78,45 @@ def find_inputs(source: str) -> list[str]:
         raise DataFileError("standard input cannot be shared among workers; give a file or a folder")
     system, path = open_url(source)
     try:
-        if "*" in path:
-            found = system.glob(path)
+        if has_magic(path) and not system.exists(path):
+            found = [name for name in system.glob(path) if name.lower().endswith(SUFFIXES)]
         elif system.isdir(path):
-            found = [name for name in system.find(path) if _is_text_file(name.removeprefix(path))]
+            found = [name for name in system.find(path) if _is_shown(name.removeprefix(path))]
+            found = [name for name in found if name.lower().endswith(SUFFIXES)]
         else:
             found = [path] if system.exists(path) else []
     except OSError as error:
         raise DataFileError(f"{source} cannot be read ({error})") from error
     if not found:
-        raise DataFileError(f"{source} holds no {', '.join(KINDS[:3])} file; give another path")
+        raise DataFileError(f"{source} holds no {', '.join(SUFFIXES)} file; give another path")
     for name in found:
-        _kind_of(name)
+        if not name.lower().endswith(SUFFIXES):
+            raise DataFileError(f"{name} has an unknown type, it must end in {', '.join(SUFFIXES)}")
     return sorted(full_url(system.unstrip_protocol(name)) for name in found)
 
 
-def _is_text_file(name: str) -> bool:
-    """In a folder, .txt files are a text each for the local engine; here they are not taken."""
-    hidden = any(part.startswith((".", "_")) for part in name.split("/") if part)
-    return not hidden and name.lower().endswith(KINDS[:3])
+def _is_shown(name: str) -> bool:
+    return not any(part.startswith((".", "_")) for part in name.split("/") if part)
 
 
-def _kind_of(name: str) -> str:
-    kind = next((kind for kind in KINDS if name.lower().endswith(kind)), None)
-    if kind is None:
-        raise DataFileError(f"{name} has an unknown type, it must end in {', '.join(KINDS)}")
-    return kind
+def texts_by_file(source: str, urls: list[str]) -> dict[str, str]:
+    """The files of ``source`` that are one text each, by URL, and their ids, as in the local engine."""
+    system, path = open_url(source)
+    is_folder = system.isdir(path)
+    root = path if is_folder else path[: _first_magic(path)].rpartition("/")[0]
+    start = len(str(system.unstrip_protocol(root)).rstrip("/")) + 1
+    found = {}
+    for url in urls:
+        kind, name = ending_of(url), url[start:]
+        if kind in WHOLE:
+            found[url] = name
+        elif kind == ".txt" and is_folder:
+            found[url] = name[: name.lower().rindex(kind)]
+    return found
+
+
+def _first_magic(path: str) -> int:
+    return next((place for place, character in enumerate(path) if has_magic(character)), len(path))
 
 
 def identity_of(urls: list[str]) -> dict[str, list[Any]]:
@@ -102,20 +131,33 @@ def identity_of(urls: list[str]) -> dict[str, list[Any]]:
     return dict(zip(urls, in_parallel(look, urls)))
 
 
-def cut(urls: list[str], rows: int) -> list[Unit]:
+def cut(urls: list[str], rows: int, by_file: Mapping[str, str] | None = None) -> list[Unit]:
     """All files as units of about ``rows`` rows, in order.
+
+    Args:
+        by_file: those that are one text each, and their ids; see ``texts_by_file``.
 
     Raises:
         DataFileError: a file cannot be read.
         MissingExtraError: one is parquet and pyarrow is not installed.
     """
-    parts = in_parallel(lambda url: list(_parts(url, rows)), urls)
-    flat = [part for found in parts for part in found]
+    names, flat = by_file or {}, list[Mapping[str, Any]]()
+    for whole, group in groupby(urls, names.__contains__):
+        if whole:
+            files = [(url, names[url]) for url in group]
+            blocks = [tuple(files[start : start + rows]) for start in range(0, len(files), rows)]
+            flat += [
+                {"url": block[0][0], "kind": FILES, "start": 0, "stop": len(block), "files": block}
+                for block in blocks
+            ]
+        else:
+            parts = in_parallel(lambda url: list(_parts(url, rows)), list(group))
+            flat += [part for found in parts for part in found]
     return [Unit(number=number, **part) for number, part in enumerate(flat)]
 
 
 def _parts(url: str, rows: int) -> Iterator[Mapping[str, Any]]:
-    kind = _kind_of(url)
+    kind = ending_of(url)
     same = {"url": url, "kind": kind}
     system, path = open_url(url)
     if kind == ".parquet":
@@ -127,8 +169,8 @@ def _parts(url: str, rows: int) -> Iterator[Mapping[str, Any]]:
             for start in range(0, count, rows):
                 yield {**same, "start": start, "stop": min(start + rows, count), "group": group}
         return
-    if kind == ".jsonl.gz":
-        total, step = _lines_of(system, path), rows
+    if kind == ".csv" or url.lower().endswith(COMPRESSED):
+        total, step = _rows_of(url, kind), rows
     else:
         total = int(system.size(path))
         sample = system.cat_file(path, start=0, end=min(SAMPLE_BYTES, total)) if total else b""
@@ -156,27 +198,43 @@ def _row_groups(url: str) -> list[int] | None:
         return None
 
 
-def _lines_of(system: Any, path: str) -> int:
-    """Lines of a compressed file: what cannot be cut at bytes is counted first."""
-    count = 0
+def _rows_of(url: str, kind: str) -> int:
+    """Lines of a compressed file, or rows of a .csv: what cannot be cut at bytes is counted first."""
+    count, file = 0, UrlFile(url)
     try:
-        with system.open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) as file:
-            for _ in file:
+        if kind == ".csv":
+            for _ in csv_rows(file):
                 count += 1
-    except (OSError, EOFError):
+        else:
+            with reading(file), opened(file) as lines:
+                for _ in lines:
+                    count += 1
+    except DataFileError:
         return count + 1  # the worker that comes to the break reports it
     return count
 
 
-def id_kind(url: str, id_field: str | None, text_field: str) -> IdKind:
+def id_kind(
+    url: str, id_field: str | None, text_field: str, by_file: Mapping[str, str] | None = None
+) -> IdKind:
     """Whether a corpus has ids, by its first file, and of which kind.
+
+    Args:
+        by_file: see ``cut``.
 
     Raises:
         DataFileError: a column or field is missing.
     """
-    kind, name = _kind_of(url), id_field or DEFAULT_ID_FIELD
+    kind, name = ending_of(url), id_field or DEFAULT_ID_FIELD
+    if url in (by_file or {}):
+        return "string"
     if kind == ".txt":
         return "none"
+    if kind == ".csv":
+        _, row = next(csv_rows(UrlFile(url)), ("", {}))
+        if row and text_field not in row:
+            raise DataFileError(f"{url}: {no_field(text_field, row)}; name another with --text-field")
+        return "string" if row.get(name) else _no_ids(url, id_field)
     if kind == ".parquet":
         if _row_groups(url) is None:
             return "string"
@@ -186,6 +244,9 @@ def id_kind(url: str, id_field: str | None, text_field: str) -> IdKind:
             schema = file.schema_arrow
         if text_field not in schema.names:
             raise DataFileError(f"{url}: no column {text_field!r}, it has {', '.join(schema.names)}")
+        for column in (text_field, name):
+            if schema.names.count(column) > 1:
+                raise DataFileError(f"{url}: {column!r} is the name of two columns; rename one")
         if name not in schema.names:
             return _no_ids(url, id_field)
         return "integer" if pyarrow.types.is_integer(schema.field(name).type) else "string"
@@ -202,16 +263,16 @@ def _no_ids(url: str, id_field: str | None) -> IdKind:
 
 
 def _first_object(url: str) -> dict[str, Any]:
-    system, path = open_url(url)
+    file = UrlFile(url)
     try:
-        with system.open(path, "rb", compression="gzip" if url.lower().endswith(".gz") else None) as file:
-            for line in file:
+        with reading(file), opened(file) as lines:
+            for line in lines:
                 try:
-                    row = json.loads(line)
-                except ValueError:
+                    row = json.loads(line.removeprefix(BOM.encode()))
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(row, dict):
                     return row
-    except (OSError, EOFError):
+    except DataFileError:
         return {}
     return {}

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
-from typing import IO, Any, cast
+from pathlib import Path, PurePath
+from typing import IO, Any, Protocol, cast
 
 from jaspertc.errors import DataFileError, MissingExtraError
 
@@ -20,13 +20,27 @@ BOM = "\ufeff"
 PACKED_BYTES = 1 << 13  # at once; a frame may unpack to ten thousand times as many
 
 
-def name_of(path: str | Path) -> str:
+class Openable(Protocol):
+    """A file that is on no path of this machine; ``str`` gives what messages call it."""
+
+    @property
+    def name(self) -> str:
+        """Its last part, whose endings tell its kind."""
+
+    def open(self, mode: str) -> Any:
+        """A binary file."""
+
+
+Input = str | Path | Openable
+
+
+def name_of(path: Input) -> str:
     """What messages call an input."""
     return "standard input" if str(path) == STDIN else str(path)
 
 
 @contextmanager
-def reading(path: str | Path) -> Iterator[None]:
+def reading(path: Input) -> Iterator[None]:
     """What is wrong with a file becomes a DataFileError that names it."""
     name = name_of(path)
     try:
@@ -43,7 +57,7 @@ def reading(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[IO[bytes]]:
+def opened(path: Input) -> Iterator[IO[bytes]]:
     """A file's bytes, unpacked where its name ends in .gz or .zst; ``-`` is standard input.
 
     Raises:
@@ -52,8 +66,9 @@ def opened(path: str | Path) -> Iterator[IO[bytes]]:
     if str(path) == STDIN:
         yield sys.stdin.buffer
         return
-    suffix = Path(path).suffix.lower()
-    with Path(path).open("rb") as file:
+    place = Path(path) if isinstance(path, str) else path
+    suffix = PurePath(place.name).suffix.lower()
+    with place.open("rb") as file:
         if suffix == GZIP:
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield cast(IO[bytes], unpacked)
@@ -63,7 +78,7 @@ def opened(path: str | Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Input) -> Iterator[tuple[int, str]]:
     """Lines, numbered from 1, without their ends; a BOM before any of them is left out: files are joined.
 
     Bytes are split, at newlines only: text would be at U+2028 and others too.
@@ -79,7 +94,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             )
 
 
-def read_whole(path: str | Path) -> str:
+def read_whole(path: Input) -> str:
     """A file as one text, its ends of lines as ``\\n``.
 
     Raises:

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from jaspertc.errors import DataFileError
@@ -14,6 +14,7 @@ from jaspertc.files.opening import (
     COMPRESSED,
     LONGEST,
     STDIN,
+    Openable,
     opened,
     read_lines,
     read_whole,
@@ -26,6 +27,7 @@ FOLDER = "/"
 DEFAULT_ID_FIELD = "id"
 WHOLE = (".md", ".html", ".htm")  # one text a file
 _PACKABLE = (".txt", ".jsonl", ".csv", *WHOLE)
+_PAGES = (".html", ".htm")
 SUFFIXES = (*_PACKABLE, ".parquet", *(f"{suffix}{packed}" for packed in COMPRESSED for suffix in _PACKABLE))
 BLOCK_CHARACTERS = 2_000_000
 MEBIBYTE = 1 << 20
@@ -109,8 +111,12 @@ def kind_of(path: str | Path) -> str:
             f"{path} has an unknown type, it must end in {plain}, or the same and {' or '.join(COMPRESSED)}; "
             "other text can be piped to standard input, one text a line"
         )
-    endings = [suffix for suffix in map(str.lower, path.suffixes) if suffix not in COMPRESSED]
-    return endings[-1]
+    return ending_of(path.name)
+
+
+def ending_of(name: str) -> str:
+    """The ending of a file's kind, without that of its compression."""
+    return next(e for e in map(str.lower, reversed(PurePath(name).suffixes)) if e not in COMPRESSED)
 
 
 def count_rows(path: str | Path) -> int | None:
@@ -130,7 +136,7 @@ def count_rows(path: str | Path) -> int | None:
     if kind == ".parquet":
         return int(open_parquet(path).metadata.num_rows)
     if kind == ".csv":
-        return sum(1 for _ in _csv_rows(Path(path)))
+        return sum(1 for _ in csv_rows(Path(path)))
     with reading(path), opened(path) as file:
         return sum(1 for line in file if kind == ".txt" or line.strip())
 
@@ -199,13 +205,22 @@ def _files_rows(source: Path, files: list[Path], text_field: str, id_field: str 
 
 
 def _whole(path: Path, name: str) -> Iterator[Found]:
+    yield Row(name, whole_text(path)), {}
+
+
+def whole_text(path: Path | Openable) -> str:
+    """A file that is one text; of a page, what a reader sees.
+
+    Raises:
+        DataFileError: as ``read_whole``, or it is HTML that cannot be read.
+    """
     text = read_whole(path)
-    if kind_of(path) in (".html", ".htm"):
-        try:
-            text = html_text(text)
-        except AssertionError as error:  # of the standard library's parser
-            raise DataFileError(f"{path}: no sound HTML ({error}); correct it, or save it as text") from error
-    yield Row(name, text), {}
+    if ending_of(path.name) not in _PAGES:
+        return text
+    try:
+        return html_text(text)
+    except AssertionError as error:  # of the standard library's parser
+        raise DataFileError(f"{path}: no sound HTML ({error}); correct it, or save it as text") from error
 
 
 def _all_or_none(source: str | Path, rows: Iterator[Row]) -> Iterator[Row]:
@@ -226,12 +241,17 @@ def _json_cells(path: Path, text_field: str, id_field: str, required: bool) -> I
 
 
 def _csv_cells(path: Path, text_field: str, id_field: str, required: bool) -> Iterator[Cells]:
-    for where, row in _csv_rows(path):
+    for where, row in csv_rows(path):
         _require(where, text_field, row, "--text-field")
         yield where, row[text_field], row.get(id_field) or None, row
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def csv_rows(path: Path | Openable) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file of comma-separated values by their names, each with the name of its line.
+
+    Raises:
+        DataFileError: as ``read_texts``.
+    """
     csv.field_size_limit(LONGEST)  # of the whole process; the library's own is 128 KiB
     rows = csv.reader((f"{line}\n" for _, line in read_lines(path)), strict=True)
     try:
