@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jaspertc.cli.progress import bars, progress, say, write
 from jaspertc.cli.terminal import visible
-from jaspertc.errors import InputError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -40,47 +39,21 @@ def distil(
     on the way: run the same command after an interruption, and it ends with the weights of an unbroken run.
     Several processes: accelerate launch -m jaspertc distil RECIPE.
     """
-    from jaspertc.recipe.recipe import read_recipe, training_sections
+    from jaspertc.recipe.recipe import read_recipe
+    from jaspertc.train.distil import runs, stage_number
 
     read = read_recipe(recipe)
-    training_sections(read)
-    only = None if stage is None else _stage_number(read, stage)
-    if not dry_run:
-        _distil(read, only)
-    elif os.environ.get("RANK", "0") == "0":
-        _plan(read)
-
-
-def _stage_number(recipe: "Recipe", stage: str) -> int:
-    names = [item.name for item in recipe.stages]
-    if stage in names:
-        return names.index(stage)
-    if stage.isdecimal() and 1 <= int(stage) <= len(names):
-        return int(stage) - 1
-    raise InputError(f"--stage is {stage!r}, the recipe has 1 to {len(names)}: {', '.join(names)}")
-
-
-def _distil(recipe: "Recipe", only: int | None) -> None:
-    from jaspertc.recipe.recipe import training_sections
-    from jaspertc.train.distributed import start_processes
-    from jaspertc.train.run import Distillation
-    from jaspertc.train.vision import VisionRun
-
-    processes, device = start_processes(training_sections(recipe)[1].device)
-    first = processes.rank == 0
-    told: dict[str, Any] = {"say": say, "progress": partial(progress, unit="texts")} if first else {}
-    texts = len(recipe.text_stages)
-    if texts and (only is None or only < texts):
-        run = Distillation(recipe, processes=processes, device=device, **told)
-        with _progress(recipe) as on_step:
-            run.run(only, on_step=on_step)
+    only = stage_number(read, stage)
+    first = os.environ.get("RANK", "0") == "0"
+    if dry_run:
+        if first:
+            _plan(read)
+        return
+    for run, number in runs(read, only, say=say, progress=lambda unit: partial(progress, unit=unit)):
+        with _progress(read) as on_step:
+            run.run(number, on_step=on_step)
         if first:
             _print_table(run)
-    if recipe.vision_stages and first and (only is None or only >= texts):
-        pictures = VisionRun(recipe, device=device, say=say, progress=partial(progress, unit="pictures"))
-        with _progress(recipe) as on_step:
-            pictures.run(None if only is None else only - texts, on_step=on_step)
-        _print_table(pictures)
 
 
 @contextmanager

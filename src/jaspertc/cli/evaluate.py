@@ -96,17 +96,16 @@ def evaluate(
     if time:
         with _status("measuring time per text") as show:
             evaluation.time(started=show)
-    _print_scores(evaluation, output)
+    _print_scores(evaluation)
     if compare:
-        _print_published(evaluation, output)
+        _print_published(evaluation)
     say(f"results: {output}; next: jaspertc report {output} --output reports/{evaluation.contenders[0].name}")
 
 
 def _tasks(benchmark: str | None, tasks: str | None, local: bool, data: Path | None) -> list[Any]:
     from jaspertc.errors import InputError
-    from jaspertc.evaluation.benchmarks import benchmark_tasks, mteb_tasks
-    from jaspertc.evaluation.local_data import build_task
-    from jaspertc.evaluation.local_tasks import SAMPLES, choose, read_local_tasks
+    from jaspertc.evaluation.local_tasks import SAMPLES
+    from jaspertc.evaluation.run import choose_tasks
 
     names = [item.strip() for item in (tasks or "").split(",") if item.strip()]
     sources = [bool(benchmark), local, data is not None]
@@ -114,12 +113,7 @@ def _tasks(benchmark: str | None, tasks: str | None, local: bool, data: Path | N
         raise InputError(
             "give one of --local, --data, --benchmark and --tasks; --tasks may narrow --local or --data"
         )
-    if benchmark:
-        return benchmark_tasks(benchmark)
-    if not local and data is None:
-        return mteb_tasks(names)
-    folder, known = read_local_tasks(data or SAMPLES)
-    return [build_task(task, folder) for task in choose(known, names)]
+    return choose_tasks(names, benchmark or None, SAMPLES if local else data)
 
 
 def _run(evaluation: "Evaluation", left: int) -> None:
@@ -162,39 +156,23 @@ def _status(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda label: status.update(escape(visible(f"{what}: {label}")))
 
 
-def _print_scores(evaluation: "Evaluation", output: Path) -> None:
+def _print_scores(evaluation: "Evaluation") -> None:
     from jaspertc.cli.tables import show
+    from jaspertc.evaluation.store import read_folder
+    from jaspertc.evaluation.summary import Summary
     from jaspertc.evaluation.tables import overview
 
-    show(overview(*_mine(evaluation, output), digits=1))
+    times = read_folder(evaluation.folder).latency
+    show(overview(Summary(evaluation.scores()), times, digits=1))
 
 
-def _print_published(evaluation: "Evaluation", output: Path) -> None:
+def _print_published(evaluation: "Evaluation") -> None:
     from jaspertc.cli.tables import show
+    from jaspertc.evaluation.summary import Summary
     from jaspertc.evaluation.tables import published_table
 
-    summary, _ = _mine(evaluation, output)
-    table = published_table(summary)
+    table = published_table(Summary(evaluation.scores()))
     if table is None:
         say("none of these tasks has published scores")
     else:
         show(table)
-
-
-def _mine(evaluation: "Evaluation", output: Path) -> tuple[Any, Any]:
-    """The scores of this very run, of all that the folder holds, and the times."""
-    from jaspertc.evaluation.store import read_folder
-    from jaspertc.evaluation.summary import Summary
-
-    contents = read_folder(output)
-    names = {task.metadata.name for task in evaluation.tasks}
-    settings = {
-        (item.label, item.revision, item.threshold, evaluation.limit) for item in evaluation.contenders
-    }
-    keys = ("label", "revision", "threshold", "limit")
-    mine = [
-        score
-        for score in contents.scores
-        if score.task in names and tuple(score.facts[key] for key in keys) in settings
-    ]
-    return Summary(mine), contents.latency

@@ -1,7 +1,7 @@
 """``jaspertc index``: put texts of files into a search index, keep it in step with them, look after it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -99,7 +99,7 @@ def index(
                 for path in of_pictures
             ),
         )
-        with _opened(output, model, runtime, ratio=ratio, storage=storage, passage_tokens=passages) as opened:
+        with _opened(output, model, runtime, ratio=ratio, storage=storage, passages=passages) as opened:
             _add(opened, files, documents)
             if refine is not None:
                 _refine(opened, refine, seconds)
@@ -113,11 +113,20 @@ def index(
         _look_after(output, remove or [], prune, compact, centring, export, show=show, check=check)
 
 
-def _opened(output: Path, model: str, runtime: str, **options: Any) -> "SearchIndex":
+def _opened(
+    output: Path,
+    model: str,
+    runtime: str,
+    *,
+    ratio: float | None = None,
+    storage: str | None = None,
+    passages: int | None = None,
+) -> "SearchIndex":
     from jaspertc.engine.embedder import Embedder
     from jaspertc.search.index import SearchIndex
 
-    return SearchIndex.create_or_open(output, Embedder.load(model, runtime=runtime), **options)
+    embedder = Embedder.load(model, runtime=runtime)
+    return SearchIndex.create_or_open(output, embedder, ratio=ratio, storage=storage, passage_tokens=passages)
 
 
 def _add(opened: "SearchIndex", files: list[Path], documents: "Iterator[Document]") -> None:

@@ -11,7 +11,7 @@ from jaspertc.evaluation import latency, subsets
 from jaspertc.evaluation.contenders import Contender, Swept
 from jaspertc.evaluation.encoder import Encoder, model_meta
 from jaspertc.evaluation.library import mteb
-from jaspertc.evaluation.store import RUN, Store, main_score
+from jaspertc.evaluation.store import RUN, Score, Store, main_score, read_folder
 from jaspertc.files.json_files import write_json
 from jaspertc.reports.origin import machine, versions
 
@@ -121,6 +121,21 @@ class Evaluation:
         """Measure time per text; see ``latency.measure``."""
         sample = latency.Sample(self.folder)
         return latency.measure(self.folder, self.contenders, sample, machine(), started=started)
+
+    def scores(self) -> list[Score]:
+        """The results of these very contenders and tasks.
+
+        Raises:
+            DataFileError: there is none, or a file is damaged.
+        """
+        names = {task.metadata.name for task in self.tasks}
+        settings = {(item.label, item.revision, item.threshold, self.limit) for item in self.contenders}
+        keys = ("label", "revision", "threshold", "limit")
+        return [
+            score
+            for score in read_folder(self.folder).scores
+            if score.task in names and tuple(score.facts[key] for key in keys) in settings
+        ]
 
     def _by_task(self) -> Iterator[tuple[Any, list[Job]]]:
         jobs = self.jobs

@@ -50,8 +50,7 @@ class SearchIndex:
     block readers.
 
     Example:
-        >>> from jaspertc import Embedder, SearchIndex
-        >>> from jaspertc.search.documents import Document
+        >>> from jaspertc import Document, Embedder, SearchIndex
         >>> with SearchIndex.create_or_open("notes.db", Embedder.load("mini")) as index:
         ...     report = index.add([Document("1", "a cat on the mat", {"lang": "en"})])
         ...     hits = index.search("猫", k=3, where={"lang": "en"})
@@ -267,8 +266,9 @@ class SearchIndex:
             InputError: ids is one string, or has something that is not a string.
             IndexFileError: the file cannot be written.
         """
-        names = [ids] if isinstance(ids, (str, bytes)) else list(ids)
-        if isinstance(ids, (str, bytes)) or not all(isinstance(name, str) for name in names):
+        is_list = isinstance(ids, Iterable) and not isinstance(ids, (str, bytes, Mapping))
+        names = list(ids) if is_list else []
+        if not is_list or not all(isinstance(name, str) for name in names):
             raise InputError(f"ids is {ids!r:.80}, it must be a list of strings")
         for name in names:
             check_unicode(f"document {name!r:.80}", "id", name)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jaspertc.errors import CacheError, ConfigError, TeacherError
-from jaspertc.recipe.recipe import Recipe
+from jaspertc.recipe.recipe import Recipe, read_recipe
 from jaspertc.teachers import Teacher, TeacherConfig, load_teacher
 from jaspertc.teaching.cache import CacheWriter
 from jaspertc.teaching.keys import keys_of
@@ -62,6 +62,40 @@ class Job:
                 advance(len(block))
             ids = [text.id for text in shard]
             self.writer.add(ids, keys_of(ids, [text.text for text in shard]), np.concatenate(parts))
+
+
+def teach(
+    recipe: str | Path | Recipe,
+    teacher: str | None = None,
+    *,
+    repair: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Compute the teachers' vectors that a recipe's texts do not have yet, as ``jaspertc teach`` does.
+
+    Killed, it goes on where it was when it is called again.
+
+    Args:
+        recipe: a TOML file, or what ``read_recipe`` made of one.
+        teacher: only the one of this name.
+        repair: forget damaged shards, to compute their texts again.
+        say: told what is going on, a line at a time.
+
+    Returns:
+        The folder of vectors.
+
+    Raises:
+        ConfigError: recipe, texts and teachers do not fit together.
+        CacheError: a cache is damaged, of another teacher, or in use.
+        TeacherError: a teacher cannot be loaded, or gives something else than finite vectors.
+        JasperError: a file cannot be read.
+    """
+    read = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    with Teaching(read, teacher, repair=repair, say=say) as teaching:
+        for job in teaching.jobs:
+            say(f"{job.name}: {job.left} of {job.total} texts have no vector yet")
+            job.run(read.cache.shard_rows)
+    return read.cache.folder
 
 
 def choose_teachers(recipe: Recipe, name: str | None) -> tuple[TeacherConfig, ...]:
