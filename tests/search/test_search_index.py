@@ -111,7 +111,7 @@ def test_remove(index, tmp_path):
     assert contents(index.path) == contents(tmp_path / "b.db")
 
 
-@pytest.mark.parametrize("ids", ["doc-0", b"doc-0", [1], [None]])
+@pytest.mark.parametrize("ids", ["doc-0", b"doc-0", [1], [None], None, 5, {"doc-0": 1}])
 def test_remove_refuses_what_is_no_list_of_ids(index, ids):
     with pytest.raises(InputError, match="list of strings"):
         index.remove(ids)
