@@ -50,6 +50,12 @@ def test_inspect(tmp_path: Path) -> None:
     assert "cosine to ratio 1" in result.output
     assert picture.read_text(encoding="utf-8").startswith("<svg")
     assert "@font-face" not in picture.read_text(encoding="utf-8")
+    long = run(app, ["inspect", "a sentence of a long text. " * 120, "--ratio", "0.5"]).output
+    tokens, count, target = map(int, re.findall(r"(\d+) tokens in (\d+) pieces -> (\d+) compressed", long)[0])
+    pieces = re.findall(r"piece \d+: (\d+) tokens -> (\d+) compressed", long)
+    assert len(pieces) == count > 1
+    assert sum(int(piece) for piece, _ in pieces) >= tokens
+    assert sum(int(piece) for _, piece in pieces) == target == int(80 + (tokens - 80) * 0.5)
     whole = run(app, ["inspect", "a short text"])
     assert "nothing is compressed" in whole.output
 

@@ -117,6 +117,26 @@ def test_texts_without_ids_go_by_content(tmp_path):
     assert list(VectorCache(tmp_path / "cache" / "fake").ids()) == [content_id(text) for text in "abc"]
 
 
+def test_long_texts_are_taught_in_pieces(tmp_path):
+    recipe = make_recipe(tmp_path, count=30)
+    long = "\n\n".join(f"Part {part} has a sentence. And it has another one." for part in range(20))
+    added = [("l", long), ("b", "a" + " " * 900 + "b")]
+    with (tmp_path / "texts.jsonl").open("a") as file:
+        file.writelines(json.dumps({"id": name, "text": text}) + "\n" for name, text in added)
+    change(recipe, 'path = "texts.jsonl"', 'path = "texts.jsonl"\npiece_characters = 200')
+    texts = list(RecipeTexts(read_recipe(recipe)).read("document"))
+    pieces = [text for text in texts if text.id.startswith("l#")]
+    assert [text.id for text in pieces] == [f"l#{number}" for number in range(1, len(pieces) + 1)]
+    assert " ".join(text.text for text in pieces).split() == long.split()
+    assert all(text.text.endswith(".") for text in pieces)
+    assert max(len(text.text) for text in pieces) <= 200
+    assert [text.text for text in texts if text.id.startswith("b#")] == ["a", "b"]
+    assert teach(recipe) == 32 + len(pieces)
+    found = Targets(read_recipe(recipe)).vectors([text.id for text in pieces])
+    likeness = np.sum(found * unit(expected(recipe, [text.text for text in pieces])), axis=1)
+    assert likeness.min() > 0.999
+
+
 def test_sample_is_the_same_each_time(tmp_path):
     recipe = read_recipe(make_recipe(tmp_path))
     chosen = RecipeTexts(recipe).sample(7)

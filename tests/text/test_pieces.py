@@ -88,6 +88,19 @@ def test_shared_targets_add_up(lengths: list[int], ratio: float) -> None:
     shares = shared_targets(pieces, target)
     assert (shares >= 1).all()
     assert (shares <= pieces).all()
-    assert target <= shares.sum() <= target + len(pieces)
+    assert shares.sum() == max(target, len(pieces))
     if target == pieces.sum():
         assert (shares == pieces).all()
+
+
+def test_earlier_pieces_have_more_of_the_targets_up_to_all_they_have() -> None:
+    shares = shared_targets(np.array([500] * 8), 800)
+    assert shares.tolist() == sorted(shares.tolist(), reverse=True)
+    assert shares[0] == pytest.approx(8 * shares[7], rel=0.05)
+    assert shared_targets(np.array([500] * 8), 3000).tolist()[:2] == [500, 500]
+
+
+def test_no_piece_is_read_at_a_glance_unless_all_are() -> None:
+    assert shared_targets(np.array([500] * 60), 3072).min() == 32
+    assert shared_targets(np.array([500] * 60), 600).tolist() == [10] * 60
+    assert shared_targets(np.array([500, 20]), 200).tolist() == [180, 20]

@@ -129,7 +129,10 @@ def _tokens(
         ratio: int(embedder.target_lengths(lengths, ratio=ratio, threshold=options["threshold"]).sum())
         for ratio in ratios
     }
-    over = int((lengths > embedder.config.backbone.max_positions).sum())
+    most = (
+        embedder.piece_length if embedder.long_texts == "pieces" else embedder.config.backbone.max_positions
+    )
+    over = int((lengths > most).sum())
     return {"read": int(lengths.sum()), "median": int(np.median(lengths)), "seen": seen, "over": over}
 
 
@@ -158,13 +161,17 @@ def table(
     ]
     columns = ["ratio", "tokens computed", "ms per text", "texts/s", "tokens/s", "speed-up"]
     columns += ["p50 ms", "p95 ms", "cosine", "lowest"]
-    positions = embedder.config.backbone.max_positions
     note = (
         f"Medians of {rounds} interleaved rounds (lowest to highest); p50 and p95: one text a call; cosine "
         "to ratio 1: mean and lowest."
     )
     if tokens["over"]:
-        note += f" {tokens['over']} texts exceed {positions} positions and are compressed even at ratio 1."
+        positions = embedder.config.backbone.max_positions
+        note += (
+            f" {tokens['over']} texts are read in pieces of up to {embedder.piece_length} tokens."
+            if embedder.long_texts == "pieces"
+            else f" {tokens['over']} texts exceed {positions} positions and are compressed even at ratio 1."
+        )
     title = (
         f"{Path(embedder.checkpoint.name).name}, {texts} texts of {tokens['read']:,} tokens "
         f"(median {tokens['median']:,}), {embedder.runtime.name} {embedder.runtime.precision}"

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from jaspertc.engine.embedder import Embedder
+    from jaspertc.engine.pieces import TextRows
     from jaspertc.reports.content import Table
+    from jaspertc.types import IntArray
 
 RATIOS = (1.0, 0.8, 0.66, 0.5, 0.33, 0.2, 0.1, 0.05)
 COLOURS = ("on #1d4ed8", "on #047857", "on #b45309", "on #7e22ce", "on #be123c", "on #0e7490")
@@ -53,44 +55,63 @@ def drawing(
 ) -> "Text":
     """Every token of ``text``; each run of one colour becomes one compressed token.
 
-    A token that two neighbouring windows share is underlined and has the colour of the first.
+    A token that two neighbouring windows share is underlined and has the colour of the first. Each piece of a
+    long text stands under a line with its tokens.
     """
-    import numpy as np
     from rich.text import Text
 
-    ids = embedder.tokenize([text], prompt=embedder.prompt_text(prompt))[0]
-    target = int(embedder.target_lengths(np.array([len(ids)]), ratio=ratio, threshold=threshold)[0])
-    bounds = embedder.checkpoint.encoder.compressor.window_bounds(ids, target)
-    owner: dict[int, int] = {}
-    shared: set[int] = set()
-    for window, (first, end) in enumerate(bounds):
-        for token in range(first, end):
-            if token in owner:
-                shared.add(token)
-            owner.setdefault(token, window)
-    drawn = Text(f"{len(ids)} tokens -> {target} compressed tokens\n", style="bold")
-    for token, piece in enumerate(embedder.checkpoint.tokenizer.pieces(ids)):
-        style = f"white {COLOURS[owner[token] % len(COLOURS)]}"
-        drawn.append(visible(piece, keep="\n"), f"{style} underline" if token in shared else style)
-    if target == len(ids):
+    texts, targets = _rows(embedder, text, ratio=ratio, threshold=threshold, prompt=prompt)
+    tokens, count = int(texts.lengths[0]), len(texts.rows)
+    pieces = f" in {count} pieces" if count > 1 else ""
+    drawn = Text(f"{tokens} tokens{pieces} -> {targets.sum()} compressed tokens\n", style="bold")
+    for number, (row, target) in enumerate(zip(texts.rows, targets.tolist()), 1):
+        if count > 1:
+            title = f"piece {number}: {len(row)} tokens -> {target} compressed tokens"
+            drawn.append(f"{'' if number == 1 else chr(10)}{title}\n", "bold")
+        _draw_row(drawn, embedder, row, target)
+    if targets.sum() == sum(len(row) for row in texts.rows):
         drawn.append("\nnothing is compressed: the text is not above the threshold, or the ratio is 1", "dim")
     drawn.append("\n")
     return drawn
 
 
+def _rows(
+    embedder: "Embedder", text: str, *, ratio: float | None, threshold: int | None, prompt: str | None
+) -> "tuple[TextRows, IntArray]":
+    """The rows of a text, several if it is long, and the compressed tokens of each."""
+    prefix = embedder.prompt_text(prompt)
+    texts = embedder.fitting.text_rows(embedder.tokenize([text], prompt=prefix), [text], prefix)
+    ratio = embedder.default_ratio if ratio is None else ratio
+    return texts, embedder.fitting.row_targets(texts, ratio=ratio, threshold=threshold)
+
+
+def _draw_row(drawn: "Text", embedder: "Embedder", row: "IntArray", target: int) -> None:
+    owner: dict[int, int] = {}
+    shared: set[int] = set()
+    for window, (first, end) in enumerate(embedder.checkpoint.encoder.compressor.window_bounds(row, target)):
+        for token in range(first, end):
+            if token in owner:
+                shared.add(token)
+            owner.setdefault(token, window)
+    for token, piece in enumerate(embedder.checkpoint.tokenizer.pieces(row)):
+        style = f"white {COLOURS[owner[token] % len(COLOURS)]}"
+        drawn.append(visible(piece, keep="\n"), f"{style} underline" if token in shared else style)
+
+
 def ratio_table(embedder: "Embedder", text: str, *, threshold: int | None, prompt: str | None) -> "Table":
     """Compressed length, cost and agreement with ratio 1, for several ratios."""
-    import numpy as np
-
     from jaspertc.model.cost import encoder_flops
     from jaspertc.reports.content import Table
 
-    prefix = embedder.prompt_text(prompt)
-    length = np.array([len(embedder.tokenize([text], prompt=prefix)[0])])
     ratios = RATIOS if embedder.checkpoint.encoder.compressor.can_compress else (1.0,)
+    prefix = embedder.prompt_text(prompt)
     whole = embedder.encode(text, prompt=prefix, ratio=1.0, threshold=threshold, normalize=True)
-    targets = [embedder.target_lengths(length, ratio=ratio, threshold=threshold)[0] for ratio in ratios]
-    costs = [encoder_flops(embedder.config, int(length[0]), int(target)) for target in targets]
+    targets, costs = [], []
+    for ratio in ratios:
+        texts, each = _rows(embedder, text, ratio=ratio, threshold=threshold, prompt=prompt)
+        targets.append(int(each.sum()))
+        sizes = zip(texts.rows, each.tolist())
+        costs.append(sum(encoder_flops(embedder.config, len(row), target) for row, target in sizes))
     rows = []
     for ratio, target, cost in zip(ratios, targets, costs):
         vector = embedder.encode(text, prompt=prefix, ratio=ratio, threshold=threshold, normalize=True)

@@ -14,7 +14,7 @@ from jaspertc.engine.options import EncodeOptions, warn_of_long_texts
 from jaspertc.engine.pieces import TextRows
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.model.lengths import Ratio
-from jaspertc.types import IntArray
+from jaspertc.types import FloatArray, IntArray
 
 PIECE_LENGTH = 512  # of models that name none, where pieces are asked for
 
@@ -154,10 +154,14 @@ class Fitting:
         """A ``LongTextWarning`` for texts that ``fit`` cut, and one for those that it compressed further."""
         positions = f"{self.positions} positions"
         named = self._limit is not None and (self.can_compress or self._limit < self.positions)
+        limit = f"limit of {self._limit} tokens" if named else positions
+        warn_of_long_texts(cut, total, f"{limit} and were cut: their ends are not in their vectors")
         warn_of_long_texts(
-            cut, total, f"{f'limit of {self._limit} tokens' if named else positions} and were cut"
+            compressed,
+            total,
+            f"{positions} and were compressed further, to that many tokens each: the longer a text, the less "
+            "of it is kept (of texts, not token ids, long_texts='pieces' loses less)",
         )
-        warn_of_long_texts(compressed, total, f"{positions} and were compressed further")
 
     def _wanted(
         self, lengths: IntArray, ratio: Ratio, threshold: int | None, max_compressed: int | None
@@ -201,3 +205,7 @@ class Fitted:
     targets: IntArray
     cut: int
     compressed: int
+
+    def combine(self, vectors: FloatArray) -> FloatArray:
+        """One vector a text from those of its rows, (R, E) -> (N, E); see ``TextRows.combine``."""
+        return self.texts.combine(vectors, self.targets)

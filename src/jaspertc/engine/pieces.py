@@ -16,10 +16,6 @@ from jaspertc.types import FloatArray, IntArray, VectorArray
 
 Values = TypeVar("Values", IntArray, FloatArray)
 
-# The weight of a text's k-th piece, beside its tokens, is k ** -FALL: what a text is about is said early more
-# often than late. docs/reports/long-texts.md has the measurement.
-FALL = 0.5
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextPieces:
@@ -104,11 +100,15 @@ class TextRows:
             lengths[begin:end] = shared_targets(lengths[begin:end], int(targets[number]))
         return lengths
 
-    def combine(self, vectors: FloatArray) -> FloatArray:
+    def combine(self, vectors: FloatArray, targets: IntArray) -> FloatArray:
         """One vector a text from those of its rows before normalisation, (R, E) -> (N, E).
 
-        The mean over a text's tokens, where those of the k-th piece count k ** -1/2. Vectors of texts of one
-        row are returned as they are, bit by bit.
+        The mean, weighted by sqrt(tokens x compressed tokens / k) for the k-th piece: what a text is about is
+        said early more often than late, and what was read closely says more (docs/reports/long-texts.md).
+        Vectors of texts of one row are returned as they are, bit by bit.
+
+        Args:
+            targets: the compressed tokens of each row, shape (R,).
         """
         if not self.in_pieces:
             return vectors
@@ -116,6 +116,6 @@ class TextRows:
         for number in np.flatnonzero(np.diff(self.starts) > 1):
             begin, end = self.starts[number], self.starts[number + 1]
             tokens = np.array([len(row) for row in self.rows[begin:end]])
-            weights = tokens * np.arange(1, end - begin + 1) ** -FALL
+            weights = np.sqrt(tokens * targets[begin:end] / np.arange(1, end - begin + 1))
             result[number] = (weights / weights.sum()).astype(np.float32) @ vectors[begin:end]
         return result

@@ -86,9 +86,7 @@ class TextSide:
 
     def embed(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[VectorArray]:
         """Blocks of vectors, in order. All that can be checked before a text is read is checked at once."""
-        return (
-            self.finish(block.texts.combine(rows), options) for block, rows in self._embedded(texts, options)
-        )
+        return (self.finish(block.combine(rows), options) for block, rows in self._embedded(texts, options))
 
     def embed_all(self, texts: Iterable[str], options: EncodeOptions) -> VectorArray:
         """Vectors of all texts, shape (N, E)."""
@@ -130,7 +128,7 @@ class TextSide:
         with inputs.progress(texts, options.show_progress) as advance, closing(blocks):
             for block in blocks:
                 vectors = self._embed_rows(block.texts.rows, block.targets, block.texts.told(advance))
-                check_finite(block.texts.combine(vectors), "text", done)
+                check_finite(block.combine(vectors), "text", done)
                 yield block, vectors
                 done, cut = done + len(block.texts), cut + block.cut
                 compressed += block.compressed

@@ -27,6 +27,9 @@ class TextFile:
             ``[0.0, 0.25]`` for a quarter of them. Whether a text is in depends on nothing else, so
             ``[0.0, 0.5]`` holds that quarter, and ``[0.25, 0.5]`` has nothing in common with it.
         limit: only the first so many of these texts.
+        piece_characters: texts of more characters are cut into pieces of up to so many, at ends of paragraphs
+            and sentences. Each piece is a text of its own, ``ID#1``, ``ID#2`` ..., for teachers and student;
+            ``part`` and ``limit`` are still about whole texts.
     """
 
     path: Path
@@ -36,6 +39,7 @@ class TextFile:
     role: str = "document"
     part: Part = WHOLE
     limit: Count | None = None
+    piece_characters: Count | None = None
 
     def __post_init__(self) -> None:
         check_part(self.part)

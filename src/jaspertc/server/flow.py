@@ -235,7 +235,7 @@ class Flow:
             job = await self._computed(texts, wanted)
         times.queue, times.compute = (job.started or job.arrived) - job.arrived, job.compute_s
         return Embedded(
-            vectors=finite(texts.combine(job.vectors)),
+            vectors=finite(texts.combine(job.vectors, job.targets)),
             tokens=int(texts.lengths.sum()),
             compressed_tokens=int(job.targets.sum()),
             ratio=job.ratio,

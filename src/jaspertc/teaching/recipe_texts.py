@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaspertc.files.texts import read_texts
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.recipe.texts import PairTexts, TextFile
 from jaspertc.teaching.keys import content_id, keys_of, place_of
+from jaspertc.text.pieces import piece_starts
 from jaspertc.types import BoolArray, KeyArray
 
 BLOCK = 4096
@@ -25,13 +26,28 @@ class Text(NamedTuple):
 
 
 def read_file(file: TextFile) -> Iterator[Text]:
-    """The texts of one file of a recipe, in order; a text without id gets a hash of its content."""
+    """The texts of one file of a recipe, in order; a text without id gets a hash of its content.
+
+    With ``piece_characters``, the pieces of a long text stand in its place.
+    """
     rows = read_texts(file.path, file.text_field, file.id_field)
     named = ((content_id(row.text) if row.id is None else str(row.id), row.text) for row in rows)
     low, high = file.part
     chosen = (item for item in named if low <= place_of(item[0]) < high) if file.part != (0, 1) else named
     for name, text in islice(chosen, file.limit):
-        yield Text(file.id_prefix + name, text)
+        if file.piece_characters is None or len(text) <= file.piece_characters:
+            yield Text(file.id_prefix + name, text)
+        else:
+            for number, piece in enumerate(_pieces(text, file.piece_characters), 1):
+                yield Text(f"{file.id_prefix}{name}#{number}", piece)
+
+
+def _pieces(text: str, most: int) -> Iterator[str]:
+    """Pieces of up to so many characters, cut where ``Embedder.encode`` would cut; none is blank."""
+    ends = np.arange(1, len(text) + 1)
+    starts = piece_starts(text, np.stack([ends - 1, ends], axis=1), most).tolist()
+    pieces = (text[begin:end].strip() for begin, end in pairwise([*starts, len(text)]))
+    return filter(None, pieces)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from jaspertc.types import IntArray
 
 # How far from equal lengths a cut may lie to be a better one, as a share of a piece.
 SLACK = 0.25
+LEAST_READ = 32  # compressed tokens of a piece, where the text has so many
 FILLED = 0.9  # of a piece's room, on average: with none to spare, no cut could be chosen
 # What a cut costs by what it follows, in shares of a piece that it may lie off instead.
 PARAGRAPH, SENTENCE, CLAUSE, SPACE, CHARACTER, INSIDE = 0.0, 0.05, 0.15, 0.25, 1.0, 2.0
@@ -94,20 +95,31 @@ def _costs(text: str, spans: IntArray, left: int, right: int) -> "np.ndarray":
 
 
 def shared_targets(lengths: IntArray, target: int) -> IntArray:
-    """A text's compressed tokens, divided among its pieces in proportion to their lengths.
+    """A text's compressed tokens, shared among its pieces: earlier ones are read more closely.
+
+    The k-th piece's share goes by its tokens divided by k, from ``LEAST_READ`` (where there are so many) up
+    to all its tokens.
 
     Args:
         lengths: tokens of each piece, each >= 1, shape (pieces,).
         target: compressed tokens of the whole text, at most the sum of ``lengths``.
 
     Returns:
-        Shape (pieces,), each in [1, length]. They add up to ``target``; each piece that would get none gets
-        one on top of it.
+        Shape (pieces,), each in [1, length]. They add up to ``target``, or to the number of pieces if that
+        is more.
 
-    >>> shared_targets(np.array([400, 400, 200]), 101).tolist()
-    [40, 40, 21]
+    >>> shared_targets(np.array([400, 400, 200]), 200).tolist()
+    [112, 56, 32]
     """
-    ends = np.cumsum(lengths)
-    edges = ends * target // ends[-1]
-    shares: IntArray = np.maximum(1, np.diff(edges, prepend=0))
+    target = max(target, len(lengths))
+    floors = np.minimum(lengths, min(LEAST_READ, target // len(lengths)))
+    wanted = lengths / np.arange(1, len(lengths) + 1)
+    low, high = 0.0, float(len(lengths))  # at which the last piece is full, too
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        full = np.clip(wanted * middle, floors, lengths).sum() > target
+        low, high = (low, middle) if full else (middle, high)
+    shares: IntArray = np.clip(wanted * low, floors, lengths).astype(np.int64)
+    while left := target - int(shares.sum()):  # less than one a piece: the earliest that have room
+        shares[np.flatnonzero(shares < lengths)[:left]] += 1
     return shares
