@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -44,14 +45,14 @@ def whatever_was_read(rows: pieces.TextRows, vectors: FloatArray, targets: IntAr
 combine = pieces.TextRows.combine
 
 
-def embedded(embedder: Engine, documents: list[str], way: str, ratio: float) -> FloatArray:
+def embedded(embedder: Engine, documents: list[str], way: str, **arguments: Any) -> FloatArray:
     if way != "pieces, alike":
-        return np.asarray(embedder.encode_document(documents, ratio=ratio, **WAYS[way]))
+        return np.asarray(embedder.encode_document(documents, **arguments, **WAYS[way]))
     with (
         patch.object(pieces, "shared_targets", in_proportion),
         patch.object(pieces.TextRows, "combine", whatever_was_read),
     ):
-        return np.asarray(embedder.encode_document(documents, ratio=ratio, **WAYS[way]))
+        return np.asarray(embedder.encode_document(documents, **arguments, **WAYS[way]))
 
 
 def score(queries: FloatArray, documents: FloatArray, task: RetrievalSet) -> float:
@@ -65,18 +66,24 @@ def main() -> None:
     parser.add_argument("sets", nargs="+", type=Path)
     parser.add_argument("--ratios", default="1,0.33,0.1")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--query-prompt", help="default: the model's")
+    parser.add_argument("--document-prompt", help="default: the model's")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     embedder = Embedder.load(options.model)
     tasks = [load_set(folder) for folder in options.sets]
-    queries = {task.name: np.asarray(embedder.encode_query(task.queries, ratio=1.0)) for task in tasks}
+    prompt = {} if options.query_prompt is None else {"prompt": options.query_prompt}
+    queries = {
+        task.name: np.asarray(embedder.encode_query(task.queries, ratio=1.0, **prompt)) for task in tasks
+    }
+    prompt = {} if options.document_prompt is None else {"prompt": options.document_prompt}
     rows = []
     for documents in {tuple(task.documents): None for task in tasks}:
         lengths = [len(ids) for ids in embedder.tokenize(documents)]
         for ratio in [float(ratio) for ratio in options.ratios.split(",")]:
             for way in options.ways:
                 started = time.perf_counter()
-                vectors = embedded(embedder, list(documents), way, ratio)
+                vectors = embedded(embedder, list(documents), way, ratio=ratio, **prompt)
                 seconds = time.perf_counter() - started
                 for task in tasks:
                     if tuple(task.documents) != documents:

@@ -81,6 +81,29 @@ def test_any_text_is_divided_into_pieces_that_fit(text: str, room: int) -> None:
     assert lengths.max() <= room
 
 
+@given(st.text(alphabet="a .\n,字。\u0301", min_size=1, max_size=3_000), st.integers(128, 512))
+def test_no_piece_is_short_unless_the_text_is(text: str, room: int) -> None:
+    spans = np.array([(place, place + 1) for place in range(len(text))], dtype=np.int64)
+    starts = piece_starts(text, spans, room)
+    assert np.diff(np.append(starts, len(text))).min() >= min(32, len(text))
+
+
+@pytest.mark.parametrize("sign", ["字", "x", "e\u0301", "."])
+def test_a_hundred_thousand_characters_without_a_sentence_end(sign: str) -> None:
+    text = sign * (100_000 // len(sign))
+    spans = np.array([(place, place + 1) for place in range(len(text))], dtype=np.int64)
+    lengths = np.diff(np.append(piece_starts(text, spans, 512), len(text)))
+    assert lengths.max() <= 512
+    assert lengths.max() - lengths.min() <= 2 * len(sign)
+
+
+def test_punctuation_enough_for_a_piece_is_one() -> None:
+    text = "One two three. " * 60 + "!" * 700 + " One two three." * 60
+    pieces = pieces_of(text, 128)
+    assert "".join(pieces) == text
+    assert any(set(piece) == {"!"} for piece in pieces)
+
+
 @given(st.lists(st.integers(1, 512), min_size=1, max_size=80), st.floats(0.0, 1.0))
 def test_shared_targets_add_up(lengths: list[int], ratio: float) -> None:
     pieces = np.array(lengths, dtype=np.int64)
