@@ -10,6 +10,7 @@ with the same documents are embedded once. ``ms per document`` is the time of on
 import argparse
 import json
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -55,6 +56,24 @@ def embedded(embedder: Engine, documents: list[str], way: str, **arguments: Any)
         return np.asarray(embedder.encode_document(documents, **arguments, **WAYS[way]))
 
 
+def joined(embedder: Engine, documents: list[str], tokens: int) -> str:
+    """Documents one behind the other, about so many tokens."""
+    counts = np.cumsum([len(ids) for ids in embedder.tokenize(documents)])
+    last = int(np.searchsorted(counts, tokens))
+    text = "\n\n".join(documents[: last + 1])
+    return text[: round(len(text) * tokens / int(counts[last]))]
+
+
+def milliseconds(embedder: Engine, text: str, way: str, **arguments: Any) -> list[float]:
+    """Of one call with one text, three times, sorted."""
+    found = []
+    for _ in range(3):
+        started = time.perf_counter()
+        embedded(embedder, [text], way, **arguments)
+        found.append(round(1000 * (time.perf_counter() - started)))
+    return sorted(found)
+
+
 def score(queries: FloatArray, documents: FloatArray, task: RetrievalSet) -> float:
     best = np.argsort(-(queries @ documents.T), axis=1, kind="stable")[:, :10]
     return 100 * float(ndcg([[task.document_ids[place] for place in row] for row in best], task).mean())
@@ -68,6 +87,9 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--query-prompt", help="default: the model's")
     parser.add_argument("--document-prompt", help="default: the model's")
+    parser.add_argument(
+        "--one", type=int, help="only time one text of so many tokens, joined from the documents"
+    )
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     embedder = Embedder.load(options.model)
@@ -77,8 +99,16 @@ def main() -> None:
         task.name: np.asarray(embedder.encode_query(task.queries, ratio=1.0, **prompt)) for task in tasks
     }
     prompt = {} if options.document_prompt is None else {"prompt": options.document_prompt}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for documents in {tuple(task.documents): None for task in tasks}:
+        if options.one:
+            text = joined(embedder, list(documents), options.one)
+            for ratio, way in product(map(float, options.ratios.split(",")), options.ways):
+                row = {"tokens": len(embedder.tokenize([text])[0]), "way": way, "ratio": ratio}
+                row["ms, lowest to highest"] = milliseconds(embedder, text, way, ratio=ratio, **prompt)
+                rows.append(row)
+                print(row, flush=True)
+            continue
         lengths = [len(ids) for ids in embedder.tokenize(documents)]
         for ratio in [float(ratio) for ratio in options.ratios.split(",")]:
             for way in options.ways:

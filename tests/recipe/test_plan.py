@@ -166,3 +166,15 @@ def test_the_tables_of_the_page_on_scale() -> None:
     for dims, *shown in sizes:
         for size, width in zip(shown, (4, 2, 1, 1 / 8)):
             assert size == pytest.approx(dims * width / 10, rel=0.02)
+
+
+def test_a_teacher_that_reads_in_pieces_pays_for_all_of_a_long_text(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        '[[texts.files]]\npath = "samples:passages"\n[[teachers]]\nname = "a"\nkind = "jaspertc"\n'
+        'model = "mini"\nratio = 1\n[cache]\nfolder = "vectors"\n'
+    )
+    (short,) = plan(read_recipe(recipe), texts=1000, tokens=400, flops_per_second=1e12).teach
+    (long,) = plan(read_recipe(recipe), texts=1000, tokens=40_000, flops_per_second=1e12).teach
+    assert long.compressed == pytest.approx(long.tokens)
+    assert long.hours == pytest.approx(100 * short.hours, rel=0.3)

@@ -75,8 +75,22 @@ def embedding_hours(
     return texts * per_text / (device.peak * device.embedding) / 3600
 
 
-def teaching_cost(teacher: TeacherConfig, config: ModelConfig, texts: int, length: int, speed: float) -> Cost:
-    """Of embedding all texts; ``config`` is the teacher's shape, ``speed`` the FLOP/s of all devices."""
+def teaching_cost(
+    teacher: TeacherConfig,
+    config: ModelConfig,
+    texts: int,
+    length: int,
+    speed: float,
+    piece_length: int | None = None,
+) -> Cost:
+    """Of embedding all texts.
+
+    Args:
+        config: the teacher's shape.
+        length: tokens of a text on average.
+        speed: FLOP/s of all devices.
+        piece_length: tokens of a piece, if it reads long texts in pieces.
+    """
     lengths = typical_lengths(length)
     most = getattr(teacher, "max_length", None)
     seen = np.minimum(lengths, most) if most else lengths
@@ -86,10 +100,11 @@ def teaching_cost(teacher: TeacherConfig, config: ModelConfig, texts: int, lengt
         compressed = target_lengths(
             seen, ratio=ratio, threshold=config.compressor.threshold, max_compressed=None
         )
-    compressed = np.minimum(compressed, config.backbone.max_positions)
-    sizes = zip(seen.tolist(), compressed.tolist())
-    per_text = float(np.mean([encoder_flops(config, tokens, left) for tokens, left in sizes]))
     backbone = config.backbone
+    pieces = np.ceil(seen / piece_length).astype(int) if piece_length else np.ones_like(seen)
+    compressed = np.minimum(compressed, pieces * backbone.max_positions)
+    sizes = zip(pieces.tolist(), (seen // pieces).tolist(), (compressed // pieces).tolist())
+    per_text = float(np.mean([count * encoder_flops(config, tokens, left) for count, tokens, left in sizes]))
     activations = 2.0 * BATCH_TOKENS * (6 * backbone.hidden_size + 3 * backbone.intermediate_size)
     return Cost(
         name=f"teach {teacher.name}",

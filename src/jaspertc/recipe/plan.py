@@ -84,11 +84,12 @@ def plan(
     ]
     teach = []
     for teacher in recipe.teachers:
-        config = _teacher_shape(teacher)
+        config, piece_length = _teacher_shape(teacher)
         if config is None:
             notes.append(f"teacher {teacher.name}: its shape is not known here; left out")
         else:
-            teach.append(teaching_cost(teacher, config, texts, length, peak * embedding * gpus))
+            speed = peak * embedding * gpus
+            teach.append(teaching_cost(teacher, config, texts, length, speed, piece_length))
     problems = list(_missing_files(recipe))
     distil: list[Cost] = []
     if recipe.student is not None and training is not None:
@@ -104,21 +105,21 @@ def plan(
     return Plan(texts=texts, teach=teach, distil=distil, notes=notes, problems=problems)
 
 
-def _teacher_shape(teacher: TeacherConfig) -> ModelConfig | None:
-    """Of a folder that is there, or of a published model; nothing is fetched."""
+def _teacher_shape(teacher: TeacherConfig) -> tuple[ModelConfig | None, int | None]:
+    """Shape and tokens of a piece, of a folder that is there or a published model; nothing is fetched."""
     name = str(getattr(teacher, "model", ""))
     folder = BUILT_IN.get(name, Path(name))
     if name and folder.is_dir():
         try:
-            return read_info(folder).config
+            info = read_info(folder)
         except JasperError:
-            return None
+            return None, None
+        return info.config, info.piece_length
     backbone = known_shape(name)
     if backbone is None:
-        return None
-    return ModelConfig(
-        backbone=backbone, compressor=CompressorConfig(), head=HeadConfig(dims=backbone.hidden_size)
-    )
+        return None, None
+    head = HeadConfig(dims=backbone.hidden_size)
+    return ModelConfig(backbone=backbone, compressor=CompressorConfig(), head=head), None
 
 
 def _student_shape(student: Student, notes: list[str], problems: list[str]) -> ModelConfig | None:
