@@ -1,6 +1,7 @@
 """Limits that a folder or a call states, where they are easily overlooked."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -19,16 +20,16 @@ def test_matryoshka_widths_lie_within_the_vector(model_folder, widths):
         ModelConfig(backbone=backbone, head=HeadConfig(dims=24, matryoshka=widths))
 
 
-def test_a_plain_folder_is_cut_where_its_tokenizer_says(hugging_face):
-    folder, _ = hugging_face("bert")
+def test_a_plain_folder_is_cut_where_its_tokenizer_says(hugging_face, tmp_path):
+    folder = shutil.copytree(hugging_face("bert")[0], tmp_path / "copy")
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 20}))
     assert load_checkpoint(folder).info.max_length == 20
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 1e30}))
     assert load_checkpoint(folder).info.max_length is None
 
 
-def test_lower_casing_that_is_not_computed_is_refused(hugging_face):
-    folder, _ = hugging_face("bert")
+def test_lower_casing_that_is_not_computed_is_refused(hugging_face, tmp_path):
+    folder = shutil.copytree(hugging_face("bert")[0], tmp_path / "copy")
     (folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))
     with pytest.raises(CheckpointError, match="do_lower_case"):
         load_checkpoint(folder)

@@ -6,7 +6,7 @@ import multiprocessing
 import pytest
 
 from jaspertc.errors import CacheError, DataFileError, TrainingError
-from jaspertc.files.aside import folder_aside, writing, written_aside
+from jaspertc.files.aside import folder_aside, remove_leftovers, writing, written_aside
 from jaspertc.files.json_files import read_json, write_json
 from jaspertc.files.lock import locked
 from jaspertc.files.made_of import differences, made_of, require_same
@@ -31,6 +31,21 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         write_half(path)
     assert [item.name for item in tmp_path.iterdir()] == ["a"]
     assert path.read_text() == "before"
+
+
+def test_what_killed_processes_left_is_removed_or_put_back(tmp_path):
+    stage = tmp_path / "1-stage"
+    open_ones = [folder_aside(stage / name) for name in ("model", "step-00000002", "other")]
+    left = [manager.__enter__() for manager in open_ones]
+    (left[0] / "file").write_text("half")
+    before = stage / f"{left[1].name}-before"  # killed between two renames
+    before.mkdir()
+    (before / "file").write_text("whole")
+    (stage / ".mine-settings").mkdir()
+    remove_leftovers(tmp_path, ("model", "step-*"))
+    names = {path.name for path in stage.iterdir()}
+    assert names == {"step-00000002", left[2].name, ".mine-settings"}
+    assert (stage / "step-00000002" / "file").read_text() == "whole"
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):

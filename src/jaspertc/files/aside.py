@@ -2,16 +2,19 @@
 
 import errno
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
 from jaspertc.errors import DataFileError, JasperError
 
 ASIDE = ".tmp"
+_LEFT = re.compile(r"\.(?P<folder>.+)-[a-z0-9_]{8}(?P<before>-before)?")  # mkdtemp's eight characters
 
 
 @contextmanager
@@ -55,6 +58,24 @@ def folder_aside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(before, ignore_errors=True)
     sync_folder(folder.parent)
+
+
+def remove_leftovers(folder: Path, names: Sequence[str]) -> None:
+    """Remove what processes that were killed in ``folder_aside`` left anywhere in ``folder``.
+
+    To be called by whoever keeps others from writing there. A folder that was moved away and whose successor
+    did not come into its place is put back.
+
+    Args:
+        names: of the folders that were written, with wildcards.
+    """
+    for path in sorted(folder.rglob(".*-*"), reverse=True):
+        left = _LEFT.fullmatch(path.name)
+        if left is None or not any(fnmatchcase(left["folder"], name) for name in names):
+            continue
+        if left["before"] and not path.with_name(left["folder"]).exists():
+            os.replace(path, path.with_name(left["folder"]))
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc.corpus.pictures import picture_files, read_picture
-from jaspertc.errors import PictureError
+from jaspertc.errors import DataFileError, PictureError
 from jaspertc.files.hashes import number_of
 from jaspertc.files.opening import STDIN
 from jaspertc.files.texts import DEFAULT_ID_FIELD, FOLDER, WHOLE, kind_of, read_rows
 from jaspertc.files.texts import Row as FileRow
 from jaspertc.search.documents import Document
+from jaspertc.text.tokenizer import clean
 
 
 def read_documents(
@@ -68,7 +69,7 @@ def _documents(
             if row.id is None and not row.text.strip():
                 continue
             metadata = {key: value for key, value in fields.items() if _is_scalar(key, value, own)}
-            yield Document(_id(source, kind, row, repeats), row.text, metadata, source)
+            yield Document(_id(source, kind, row, repeats), clean(row.text), metadata, source)
 
 
 def _is_scalar(key: str, value: object, own: set[str]) -> bool:
@@ -87,8 +88,15 @@ def _id(source: str | None, kind: str, row: FileRow, repeats: Counter[int]) -> s
 
 
 def source_name(path: Path, folder: Path) -> str:
-    """What a file is called in an index in ``folder``: its path from there; both can move together."""
+    """What a file is called in an index in ``folder``: its path from there; both can move together.
+
+    Raises:
+        DataFileError: it is not UTF-8.
+    """
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        name = Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # another drive
-        return path.absolute().as_posix()
+        name = path.absolute().as_posix()
+    if clean(name) != name:
+        raise DataFileError(f"{path}: a name that is not UTF-8 cannot be kept in an index; rename it")
+    return name

@@ -19,6 +19,7 @@ from jaspertc.teaching.cache import CacheWriter
 from jaspertc.teaching.keys import keys_of
 from jaspertc.teaching.recipe_texts import RecipeTexts, Text
 from jaspertc.teaching.targets import check_widths
+from jaspertc.text.tokenizer import clean
 from jaspertc.types import BoolArray, FloatArray
 
 # Texts a call: progress is shown after each. Fixed, so that an interrupted run gives the same bytes.
@@ -218,7 +219,7 @@ def _missing(texts: RecipeTexts, role: str, missing: BoolArray) -> Iterator[Text
 
 def encode_checked(teacher: Teacher, block: Sequence[Text], prompt: str) -> FloatArray:
     """Vectors that fit the cache, shape (N, E); TeacherError names the text of one that does not."""
-    vectors = teacher.encode([text.text for text in block], prompt)
+    vectors = teacher.encode([clean(text.text) for text in block], prompt)
     if vectors.shape != (len(block), teacher.dims):
         raise TeacherError(
             f"teacher {teacher.identity['model']!r} gave shape {vectors.shape} for {len(block)} texts, "

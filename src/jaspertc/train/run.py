@@ -24,6 +24,7 @@ import torch
 from jaspertc.checkpoint import load_checkpoint, save_checkpoint
 from jaspertc.checkpoint.parts import scaled_head, turned_head
 from jaspertc.errors import ConfigError, TrainingError
+from jaspertc.files.aside import remove_leftovers
 from jaspertc.files.json_lines import read_log
 from jaspertc.files.lock import locked
 from jaspertc.model.encoder import Encoder
@@ -204,6 +205,7 @@ class Distillation:
         if self.processes.rank:
             return self._run(only, on_step)
         with locked(self.training.folder):
+            remove_leftovers(self.training.folder, (MODEL, "tokens", "step-*"))
             return self._run(only, on_step)
 
     def _run(self, only: int | None, on_step: OnStep) -> Path | None:
