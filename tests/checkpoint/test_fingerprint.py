@@ -149,6 +149,35 @@ def test_every_tensor_counts(folder, sentences):
     assert facts(folder, sentences)[0] == before[0]
 
 
+def test_every_part_of_the_tokenizer_counts(folder, sentences):
+    """Its vocabulary, merges, normalizer and added tokens; not how it is written down."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        pytest.skip("this layout's folder has none")
+    before, whole = facts(folder, sentences), path.read_text(encoding="utf-8")
+    content = json.loads(whole)
+    path.write_text(json.dumps(content, indent=3) + "\n", encoding="utf-8")
+    assert facts(folder, sentences) == before
+    model = content["model"]
+    changes = [
+        {"normalizer": {"type": "Lowercase"}},
+        {"model": {**model, "vocab": dict(swapped(model["vocab"]))}},
+    ]
+    if model["type"] == "BPE":
+        changes.append({"model": {**model, "merges": model["merges"][:-9]}})
+    for change in changes:
+        path.write_text(json.dumps(content | change), encoding="utf-8")
+        after = facts(folder, [text.upper() for text in sentences] + sentences)
+        assert after[0] != before[0], list(change)
+        assert after[1] is not None
+
+
+def swapped(vocabulary):
+    """Two tokens change their ids."""
+    (*rest, (first, one), (second, two)) = vocabulary.items()
+    return [*rest, (first, two), (second, one)]
+
+
 def test_other_files_do_not_count(folder, sentences):
     before = facts(folder, sentences)
     (folder / "training_log.txt").write_text("step 1")
