@@ -234,18 +234,25 @@ def finish(process: int, seconds: float = LONGEST) -> int | None:
 
 def cycle(
     work: Work, folder: Path, expected: str, seconds: float, dice: random.Random, counts: dict[str, int]
-) -> None:
-    """Kill one piece of work until a run comes to its end, and compare."""
+) -> float:
+    """Kill one piece of work until a run comes to its end, and compare.
+
+    Returns:
+        Seconds of the work where its first run came to its end, else ``seconds``.
+    """
     work.start(folder)
+    killed = 0
     while True:
-        process = run(work.arguments(folder), folder)
+        process, began = run(work.arguments(folder), folder), time.monotonic()
         status = finish(process, dice.uniform(0, seconds))
         if status is None:
             os.kill(process, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         if status == -signal.SIGKILL:
             counts["kills"] += 1
+            killed += 1
             continue
+        took = time.monotonic() - began
         # A run that finds its work done, killed between the last rename and its end, may refuse: status 1.
         try:
             right = work.digest(folder) == expected
@@ -253,7 +260,7 @@ def cycle(
             right = False
         counts["completed"] += 1
         counts["wrong"] += not right
-        return
+        return seconds if killed else took
 
 
 def main() -> None:
@@ -299,7 +306,9 @@ def main() -> None:
         folder = place / f"{name}-{number}"
         folder.mkdir()
         bad = found[name]["wrong"]
-        cycle(chosen[name], folder, *references[name], random.Random(number), found[name])
+        expected, seconds = references[name]
+        seconds = cycle(chosen[name], folder, expected, seconds, random.Random(number), found[name])
+        references[name] = expected, seconds  # how busy the machine is may change
         if found[name]["wrong"] > bad:
             print(f"{name} differs: see {folder}", file=sys.stderr)
         else:
