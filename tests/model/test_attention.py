@@ -10,6 +10,7 @@ from jaspertc.model.attention import (
     attention,
     blocked_attention,
     grouped_attention,
+    padded_attention,
     reference_attention,
 )
 
@@ -36,16 +37,18 @@ LENGTHS = [
     (300, 1, 257),
     (5, 5, 9, 5),
     (140, 140, 3),
+    (90, 1, 97, 600, 95, 88, 2, 590),
 ]
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("heads", HEADS, ids=str)
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-def test_blocked_equals_reference(lengths, heads, causal):
+@pytest.mark.parametrize("function", [blocked_attention, padded_attention])
+def test_cpu_attention_equals_reference(function, lengths, heads, causal):
     layout = layout_of(*lengths)
     qkv = random_qkv(layout, *heads)
-    found = blocked_attention(*qkv, layout, causal=causal)
+    found = function(*qkv, layout, causal=causal)
     assert found.shape == (sum(lengths), heads[0] * heads[2])
     torch.testing.assert_close(found, reference_attention(*qkv, layout, causal=causal), rtol=0, atol=3e-6)
 
@@ -110,15 +113,37 @@ def test_bfloat16_is_as_near_as_its_rounding(causal):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("heads", [(4, 4, 8), (4, 2, 8)], ids=str)
-def test_gradients_equal_the_references(heads, causal):
-    layout = layout_of(1, 130, 130, 31)
-    ours, theirs = (random_qkv(layout, *heads, grad=True) for _ in range(2))
-    weight = torch.randn(292, heads[0] * heads[2], generator=torch.Generator().manual_seed(1))
-    (blocked_attention(*ours, layout, causal=causal) * weight).sum().backward()
+@pytest.mark.parametrize("function", [blocked_attention, padded_attention])
+def test_gradients_equal_the_references(function, heads, causal):
+    layout = layout_of(1, 130, 128, 31)
+    ours, theirs = (random_qkv(layout, *heads, torch.float64, grad=True) for _ in range(2))
+    weight = torch.randn(290, heads[0] * heads[2], generator=torch.Generator().manual_seed(1)).double()
+    (function(*ours, layout, causal=causal) * weight).sum().backward()
     (reference_attention(*theirs, layout, causal=causal) * weight).sum().backward()
     for mine, other in zip(ours, theirs):
         assert other.grad.abs().max() > 0.1
-        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_rectangles_hold_little_padding():
+    lengths = np.random.default_rng(0).integers(1, 513, size=200)
+    boxes = layout_of(*lengths).rectangles
+    assert len(boxes.shapes) < 25
+    padded = sum(texts * tokens for texts, tokens in boxes.shapes)
+    assert len(boxes.rows) == padded < 1.2 * lengths.sum()
+    assert torch.equal(boxes.rows[boxes.places], torch.arange(int(lengths.sum())))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_training_pads(causal):
+    """Where gradients are wanted, products run over rectangles; the backward pass has no slices."""
+    layout = layout_of(7, 60, 61)
+    q, k, v = random_qkv(layout, 2, 1, 8, grad=True)
+    found = attention(q, k, v, layout, causal=causal)
+    assert torch.equal(found, padded_attention(q, k, v, layout, causal=causal))
+    with torch.no_grad():
+        plain = attention(q, k, v, layout, causal=causal)
+    assert torch.equal(plain, blocked_attention(q, k, v, layout, causal=causal))
 
 
 def test_extreme_scores_stay_finite():

@@ -7,6 +7,7 @@ Shape legend: C compressed tokens, D model width.
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -44,8 +45,9 @@ class BertSelfAttention(nn.Module):
         self.value = nn.Linear(width, width)
 
     def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:
-        heads = (len(x), self.config.num_heads, self.config.head_dim)
-        q, k, v = (layer(x).view(heads) for layer in (self.query, self.key, self.value))
+        layers = (self.query, self.key, self.value)
+        weight, bias = torch.cat([own.weight for own in layers]), torch.cat([own.bias for own in layers])
+        q, k, v = F.linear(x, weight, bias).view(len(x), 3, self.config.num_heads, -1).unbind(1)
         return attention(q, k, v, layout, causal=self.config.causal)
 
 
