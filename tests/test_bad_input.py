@@ -157,7 +157,7 @@ def test_no_compressor_to_turn_the_dial_of(plain):
         (np.array("one"), r"of shape \(\), it must be"),
         (np.array([["one"], ["two"]]), r"of shape \(2, 1\), it must be"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_not_an_iterable_of_strings(model, texts, fix):
     for call in (model.encode, model.encode_query, model.encode_document, model.encode_stream):

@@ -146,8 +146,10 @@ def main() -> None:
         if options.make:
             return
         results = [measure(name, model, options.runtime, options.rounds) for name, model in models.items()]
+    from jaspertc.reports.origin import processor
+
     report = {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "threads": os.environ.get("OMP_NUM_THREADS", os.cpu_count()),
         "python": platform.python_version(),
         **_versions("torch", "openvino"),
@@ -157,13 +159,6 @@ def main() -> None:
     if options.output:
         options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report))
-
-
-def _cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -33,6 +33,7 @@ import torch
 
 from jaspertc import Embedder
 from jaspertc.cli.embed import embed
+from jaspertc.reports.origin import processor
 from jaspertc.text.packing import PackedBatch
 from jaspertc.types import FloatArray, IntArray
 
@@ -93,14 +94,11 @@ def timed(embedder: Embedder, compute: Compute, source: Path, output: Path) -> t
 
 def machine() -> dict[str, object]:
     """What the numbers depend on."""
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit.stdout.strip(),
-        "cpu": models[0] if models else platform.processor(),
+        "cpu": processor(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

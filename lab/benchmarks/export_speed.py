@@ -6,7 +6,6 @@ python lab/benchmarks/export_speed.py mini --count 12 --rounds 3 --agreement 96 
 
 import argparse
 import json
-import platform
 import statistics
 import time
 import warnings
@@ -19,11 +18,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import openvino as ov
-from jaspertc.corpus.read import read_texts
 
 from jaspertc import Embedder
 from jaspertc.engine.options import LongTextWarning
 from jaspertc.export.write import export
+from jaspertc.files.texts import read_texts
+from jaspertc.reports.origin import processor
 from jaspertc.samples import load_samples
 
 RATIOS = (1.0, 0.66, 0.5, 0.33, 0.2, 0.1)
@@ -98,12 +98,8 @@ def main() -> None:
         results = [_summary(name, ratio, rows, seconds, embedder) for name in runs for ratio in RATIOS]
         if given.agreement:
             results.append(_agreement(given.model, runs, texts[: given.agreement], prompt))
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
     facts: dict[str, Any] = {
-        "cpu": cpu,
+        "cpu": processor(),
         **{name: version(name) for name in ("onnxruntime", "openvino", "torch")},
         "texts": len(rows),
         "tokens": int(sum(map(len, rows))),

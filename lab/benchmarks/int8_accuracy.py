@@ -19,6 +19,7 @@ import torch
 from jaspertc import Embedder
 from jaspertc.engine.options import LongTextWarning
 from jaspertc.files.texts import read_texts
+from jaspertc.reports.origin import processor
 
 BLOCK = 100
 
@@ -49,11 +50,9 @@ def machine() -> dict[str, Any]:
     import openvino
 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "commit": commit.stdout.strip(),
-        "cpu": names[0] if names else platform.machine(),
+        "cpu": processor(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "openvino": openvino.__version__.split("-")[0],

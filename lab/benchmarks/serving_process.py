@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from jaspertc.reports.origin import processor
 from jaspertc.samples import load_samples
 
 RESULTS = Path(__file__).parent / "results"
@@ -70,14 +71,11 @@ def percentile(values: list[float], share: float) -> float:
 
 def machine() -> dict[str, Any]:
     """What the numbers depend on."""
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit.stdout.strip(),
-        "cpu": models[0] if models else platform.processor(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
