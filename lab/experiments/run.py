@@ -31,7 +31,7 @@ from jaspertc.teaching.mining import PairMiner
 from jaspertc.teaching.targets import Targets
 from jaspertc.train.distributed import start_processes
 from jaspertc.train.loop import DTYPES, StepReport
-from jaspertc.train.run import MODEL, Distillation
+from jaspertc.train.run import Distillation
 from jaspertc.train.saving import saved_states
 from jaspertc.train.watching import Watch
 
@@ -113,10 +113,10 @@ class SharedRun(Distillation):
         """The folder of a stage."""
         return self.training.folder / self.keys[index]
 
-    def _validate(self, *_: object) -> None:
+    def validate(self, *_: object) -> None:
         """Left out: it would take as long as training."""
 
-    def _hand_over(self, result: Path) -> None:
+    def hand_over(self) -> None:
         """Left out: a stage's checkpoint is all that is measured."""
 
 
@@ -233,7 +233,7 @@ def carry_out(plan: Plan) -> None:
 
 def measure(plan: Plan, run: SharedRun) -> Scores:
     """Validation and held-out texts at all ratios of the experiment."""
-    encoder = load_checkpoint(run.folder(len(plan.keys) - 1) / MODEL).encoder
+    encoder = load_checkpoint(run.result_of(len(plan.keys) - 1)).encoder
     if plan.variant.compressor is not None:
         encoder = with_compressor(encoder, plan.variant.compressor)
     _, training = training_sections(plan.base)

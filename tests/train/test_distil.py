@@ -20,7 +20,9 @@ from teacher_fakes import make_package
 from jaspertc import Embedder
 from jaspertc.errors import ConfigError, JasperError, TrainingError
 from jaspertc.recipe.recipe import read_recipe
+from jaspertc.recipe.stages import StageConfig
 from jaspertc.teaching.fill import Teaching
+from jaspertc.train.loop import StepReport
 from jaspertc.train.run import Distillation
 
 WORDS = (
@@ -331,6 +333,107 @@ def test_bad_recipes_fail_before_any_work(make_run, old: str, new: str, message:
         Distillation(read_recipe(recipe))
     assert message in str(caught.value)
     assert not list((recipe.parent / "run").glob("[0-9]*"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_complete_stages_refuse_a_changed_recipe_and_lose_nothing(make_run, tmp_path: Path) -> None:
+    recipe = make_run(steps=1)
+    Distillation(read_recipe(recipe)).run()
+    as_it_was, folder = recipe.read_text(encoding="utf-8"), recipe.parent / "run"
+    before = contents(folder)
+    for old, new, path, difference in (
+        (
+            "learning_rate = 1e-3",
+            "learning_rate = 2e-3",
+            "1-distil",
+            "1-distil.learning_rate was 0.001, is 0.002",
+        ),
+        ("ratio = 0.33", "ratio = 0.5", "2-compress", "2-compress.ratio was 0.33, is 0.5"),
+        ("epochs = 1", "epochs = 2", "2-compress", "2-compress.steps was 6, is 12"),
+        (
+            "similarity = 100",
+            "similarity = 50",
+            "3-dynamic",
+            "3-dynamic.objective.similarity was 100.0, is 50.0",
+        ),
+        (
+            "learning_rate = 5e-4",
+            "learning_rate = 1e-4",
+            "4-contrastive",
+            "learning_rate was 0.0005, is 0.0001",
+        ),
+        (
+            "prompt_dropout = 0.3",
+            "prompt_dropout = 0.5",
+            "1-distil",
+            "student.prompt_dropout was 0.3, is 0.5",
+        ),
+        ('"./model"\n', '"./model"\nlayers = 1\n', "1-distil", "student.layers was None, is 1"),
+        ('"package"\n', '"package"\nweight = 2.0\n', "1-distil", "teachers.fake.weight was 1.0, is 2.0"),
+        ("held_out = 20", "held_out = 30", "1-distil", "1-distil.data was "),
+        ('"run"\n', '"run"\nweights = "int8"\n', "model", "weights was 'float32', is 'int8'"),
+        ('"./model"\n', '"./model"\nresult_dims = 5\n', "model", "result_dims was None, is 5"),
+    ):
+        change(recipe, old, new)
+        with pytest.raises(TrainingError) as caught:
+            Distillation(read_recipe(recipe)).run()
+        where, said = folder / path, str(caught.value)
+        assert said.startswith(
+            f"{where if path == 'model' else where / 'model'} was made with other settings: "
+        )
+        assert difference in said
+        assert f"give [training] another folder, or delete {where} " in said
+        assert contents(folder) == before, new
+        recipe.write_text(as_it_was, encoding="utf-8")
+    for old, new in (
+        ("graph_tokens = 0", "graph_tokens = 9000"),
+        ("checkpointing = true\n", "validate_every = 1\n"),
+        ("token_budget = 64", "token_budget = 128"),
+        ("save_every = 2", "save_every = 1"),
+        ("expected_texts = 100", "expected_texts = 200"),
+    ):
+        change(recipe, old, new)
+    elsewhere = tmp_path / "elsewhere"
+    recipe.parent.rename(elsewhere)
+    assert Distillation(read_recipe(elsewhere / "recipe.toml")).run() == elsewhere / "run" / "model"
+    assert list(contents(elsewhere / "run").values()) == list(before.values())
+
+
+def test_a_later_stage_is_trained_anew_from_a_complete_one(make_run) -> None:
+    recipe = make_run(steps=1)
+    Distillation(read_recipe(recipe)).run()
+    change(recipe, "learning_rate = 5e-4", "learning_rate = 0.1")
+    command = [sys.executable, "-m", "jaspertc", "distil", str(recipe)]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "4-contrastive.learning_rate was 0.0005, is 0.1; give" in " ".join(refused.stderr.split())
+    third, last = (recipe.parent / "run" / name for name in ("3-dynamic", "4-contrastive"))
+    before, old = contents(third), weights(recipe, "4-contrastive")
+    assert Distillation(read_recipe(recipe)).run(2) == recipe.parent / "run" / "model"
+    shutil.rmtree(last)
+    with pytest.raises(TrainingError, match=r"run/model was made with.*4-contrastive\.learning_rate was"):
+        Distillation(read_recipe(recipe)).run()
+    shutil.rmtree(recipe.parent / "run" / "model")
+    assert Distillation(read_recipe(recipe)).run() == recipe.parent / "run" / "model"
+    assert contents(third) == before
+    assert any(not torch.equal(old[name], value) for name, value in weights(recipe, last.name).items())
+
+
+def test_a_state_of_other_settings_is_refused(make_run) -> None:
+    recipe = make_run()
+
+    def stop(stage: StageConfig, report: StepReport) -> None:
+        if report.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Distillation(read_recipe(recipe)).run(on_step=stop)
+    change(recipe, "learning_rate = 1e-3", "learning_rate = 2e-3")
+    with pytest.raises(TrainingError, match=r"step-00000003 .*1-distil\.learning_rate was 0\.001, is 0\.002"):
+        Distillation(read_recipe(recipe)).run()
 
 
 def test_a_stage_needs_the_one_before(make_run) -> None:

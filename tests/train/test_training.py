@@ -213,7 +213,7 @@ def test_other_settings_or_data_are_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="other settings"):
         run_stage(student(), stage(steps=8), batch_at, tmp_path)
     with pytest.raises(TrainingError, match="other settings"):
-        run_stage(student(), stage(steps=4), batch_at, tmp_path, data_identity="else")
+        run_stage(student(), stage(steps=4), batch_at, tmp_path, record={"data": "else"})
     (saved_states(tmp_path)[-1] / "weights.safetensors").write_bytes(b"cut")
     with pytest.raises(TrainingError, match="cannot be read"):
         run_stage(student(), stage(steps=4), batch_at, tmp_path)

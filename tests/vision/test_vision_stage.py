@@ -177,6 +177,31 @@ def test_a_second_stage_goes_on_where_the_first_ended(folder: Path) -> None:
         run(folder / "r.toml", only=1)
 
 
+def test_a_complete_stage_refuses_a_changed_recipe(folder: Path) -> None:
+    recipe = folder / "r.toml"
+    run(recipe)
+    picture, as_it_was = folder / "run/model/vision/model.safetensors", recipe.read_text()
+    before = picture.read_bytes()
+    for old, new, difference in (
+        ("learning_rate = 5e-3", "learning_rate = 1e-2", r"1-pictures\.learning_rate was 0\.005, is 0\.01"),
+        ("tokens = [1, 4, 16]", "tokens = [1, 4]", r"1-pictures\.tokens was \[1, 4, 16\], is \[1, 4\]"),
+        ('["train.jsonl"]', '["train.jsonl", "validation.jsonl"]', r"1-pictures\.data was"),
+    ):
+        with pytest.raises(TrainingError, match=difference):
+            run(changed(folder, old, new))
+        recipe.write_text(as_it_was)
+    assert run(changed(folder, "validate_every = 6", "validate_every = 2")) == folder / "run" / "model"
+    assert picture.read_bytes() == before
+    with (folder / "vit/config.json").open("a") as file:
+        file.write("\n")
+    assert run(recipe) == folder / "run" / "model"
+    weights = load_file(folder / "vit/model.safetensors")
+    name = next(iter(weights))
+    save_file({**weights, name: weights[name] + 1}, str(folder / "vit/model.safetensors"))
+    with pytest.raises(TrainingError, match="image encoder was"):
+        run(recipe)
+
+
 def test_a_teacher_of_another_kind(folder: Path) -> None:
     teacher = '[[teachers]]\nname = "t"\nkind = "jaspertc"\nmodel = "./text"\n'
     changed(folder, "[training]", teacher + "[training]")

@@ -19,6 +19,7 @@ from torch import Tensor
 from jaspertc.checkpoint.files import WEIGHTS, check_tensors, read_json, read_weights
 from jaspertc.config import from_mapping
 from jaspertc.errors import CheckpointError, ConfigError
+from jaspertc.files.aside import folder_aside
 from jaspertc.model.vision import IMAGE_ENCODERS, ImageEncoder, VisionConfig, VisionTower
 
 VISION, CONFIG = "vision", "config.json"
@@ -105,13 +106,11 @@ def read_vision(folder: Path, width: int) -> VisionTower:
 
 
 def save_vision(folder: Path, tower: VisionTower, *, dtype: str = "float32") -> None:
-    """Write the picture side into a checkpoint's folder.
+    """Write the picture side into a checkpoint's folder: all of it or, if interrupted, nothing.
 
     Args:
         dtype: how weights are stored: ``float32`` or ``bfloat16``; batch norm's are always float32.
     """
-    place = folder / VISION
-    place.mkdir(parents=True, exist_ok=True)
     encoder = {"kind": tower.encoder.kind, **tower.encoder.keys}
     content = {"format": FORMAT, "encoder": encoder, "tower": asdict(tower.config)}
     kind = getattr(torch, dtype)
@@ -119,9 +118,10 @@ def save_vision(folder: Path, tower: VisionTower, *, dtype: str = "float32") -> 
         name: (value.to(kind) if value.ndim > 1 else value).detach().cpu().contiguous()
         for name, value in tower.state_dict().items()
     }
-    save_file(tensors, str(place / WEIGHTS), metadata={"format": "pt"})
-    (place / WEIGHTS).chmod(0o644)
-    (place / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with folder_aside(folder / VISION) as aside:
+        save_file(tensors, str(aside / WEIGHTS), metadata={"format": "pt"})
+        (aside / WEIGHTS).chmod(0o644)
+        (aside / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def vision_fingerprint(folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from jaspertc.config import (
@@ -21,6 +21,8 @@ from jaspertc.model.compressors import start_class, start_names
 from jaspertc.recipe.texts import WHOLE, Part, check_part
 from jaspertc.schedules import RATIO_SCHEDULES, RatioSampler, fixed_ratio, warmup_cosine
 
+# Keys of how steps are computed, watched and stored: a stage's result does not depend on them.
+ASIDE = ("token_budget", "graph_tokens", "checkpointing", "keep", "validate_every", "diverged")
 WEIGHTS = ("cosine", "similarity", "relative", "contrastive", "soft")
 Weight = Annotated[float, Between(0)]
 
@@ -140,6 +142,11 @@ class StageConfig:
     def ratio_at(self, step: int) -> float:
         """The compression ratio of a step."""
         return 1.0
+
+    def settings(self) -> dict[str, Any]:
+        """The keys that the result depends on, but for the order of sums."""
+        without = ASIDE if self.average > 1 else (*ASIDE, "save_every")
+        return {key: value for key, value in asdict(self).items() if key not in without}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,12 @@ class VectorCache:
         return self.manifest.identity
 
     @property
+    def content_identity(self) -> Mapping[str, Any]:
+        """The same without the model's name where its content is known: a folder may be renamed."""
+        known = self.identity.get("content hash") is not None
+        return {key: value for key, value in self.identity.items() if not (known and key == "model")}
+
+    @property
     def dims(self) -> int:
         """E, the width of the vectors."""
         return self.manifest.dims

@@ -4,8 +4,10 @@ Shape legend: N texts, S texts that reducers are fitted on, E width of a teacher
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +91,7 @@ class Targets:
         found = RecipeTexts(recipe) if texts is None else texts
         for teacher in recipe.teachers:
             for role in recipe.roles:
-                require_all(self._caches[recipe.cache.folder / teacher.folder_of(role)], found, role)
+                require_all(self._cache(teacher, role), found, role)
         sample = {
             role: [text.id for text in chosen]
             for role, chosen in found.sample(recipe.fusion.fit_texts).items()
@@ -111,6 +113,19 @@ class Targets:
         return fuse(self.parts, sides)
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What they are made of, by teacher: vectors of each role, reducers, weight."""
+        teachers = {
+            teacher.name: {
+                "vectors": {role: self._cache(teacher, role).content_identity for role in self.recipe.roles},
+                "reducers": teacher.reducers,
+                "weight": teacher.weight,
+            }
+            for teacher in self.recipe.teachers
+        }
+        return {"teachers": teachers, "fusion": asdict(self.recipe.fusion)}
+
+    @property
     def dims(self) -> int:
         """R, the width of the targets."""
         return sum(self.widths)
@@ -120,16 +135,14 @@ class Targets:
         """How many dimensions of the targets each teacher gives."""
         return [
             check_widths(
-                teacher,
-                self._caches[self.recipe.cache.folder / teacher.folder_of(self.recipe.roles[0])].dims,
-                self.recipe.fusion.fit_texts,
+                teacher, self._cache(teacher, self.recipe.roles[0]).dims, self.recipe.fusion.fit_texts
             )
             for teacher in self.recipe.teachers
         ]
 
+    def _cache(self, teacher: TeacherConfig, role: str) -> VectorCache:
+        return self._caches[self.recipe.cache.folder / teacher.folder_of(role)]
+
     def _teacher_vectors(self, teacher: TeacherConfig, ids: Mapping[str, Sequence[str]]) -> FloatArray:
-        parts = [
-            self._caches[self.recipe.cache.folder / teacher.folder_of(role)].vectors(names)
-            for role, names in ids.items()
-        ]
+        parts = [self._cache(teacher, role).vectors(names) for role, names in ids.items()]
         return np.concatenate(parts).astype(np.float32)

@@ -7,7 +7,8 @@ from pathlib import Path
 from jaspertc.errors import InputError
 from jaspertc.recipe.recipe import Recipe, read_recipe, training_sections
 from jaspertc.train.distributed import start_processes
-from jaspertc.train.run import Distillation, OnStep, Progress, Say
+from jaspertc.train.results import OnStep, Progress, Say
+from jaspertc.train.run import Distillation
 from jaspertc.train.vision import VisionRun
 
 
@@ -37,7 +38,8 @@ def distil(
         ConfigError: recipe, texts, teachers and student do not fit together.
         CacheError: a text has no vector, or a cache is damaged.
         InputError: there is no such stage.
-        TrainingError: the stage before ``stage`` is not complete, or training must stop.
+        TrainingError: what is there was made with other settings, the stage before ``stage`` is not
+            complete, or training must stop.
         JasperError: a file cannot be read.
     """
     read = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)

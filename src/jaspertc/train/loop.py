@@ -8,7 +8,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,7 +51,7 @@ def run_stage(
     batch_at: Callable[[int], StepBatch],
     folder: Path,
     *,
-    data_identity: str = "",
+    record: Mapping[str, Any] | None = None,
     processes: Processes | None = None,
     sharded: bool = False,
     on_step: Callable[[StepReport], None] | None = None,
@@ -62,7 +62,8 @@ def run_stage(
     Args:
         batch_at: the texts of a step (from 0); must depend on the step's number alone.
         folder: where states and ``metrics.jsonl`` go.
-        data_identity: names the data, so that a state is not resumed with other data.
+        record: what the result is made of (see ``files.made_of``); a state with another one is refused.
+            Left out, the stage's settings.
         sharded: share weights, gradients and moments out over the processes. ``encoder`` stays so:
             ``sharding.whole_encoder`` puts it together.
         on_step: called after every step, on the first process.
@@ -110,7 +111,7 @@ def run_stage(
         batch_at,
         gradients,
         folder,
-        data_identity=data_identity,
+        record=record,
         write=processes.rank == 0,
         on_step=on_step,
         validate=None if validate is None else validate_whole,
@@ -127,7 +128,7 @@ def run_steps(
     gradients: Callable[[B, int], dict[str, float]],
     folder: Path,
     *,
-    data_identity: str = "",
+    record: Mapping[str, Any] | None = None,
     write: bool = True,
     on_step: Callable[[StepReport], None] | None = None,
     validate: Callable[[int], None] | None = None,
@@ -141,7 +142,7 @@ def run_steps(
     """
     if config.steps is None:
         raise ConfigError(f"{config.name}.steps is missing; work it out from epochs first")
-    settings = made_of({**asdict(config), "data": data_identity})
+    settings = made_of(config.settings()) if record is None else record
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     states = saved_states(folder)
     done = load_state(states[-1], model, optimizer, settings) if states else 0

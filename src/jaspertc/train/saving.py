@@ -81,8 +81,6 @@ def load_state(
             f"{place} cannot be read ({error}); delete it to resume from the one before"
         ) from error
     before, fix = state["settings"], "use the same recipe, or another folder"
-    if not isinstance(before, dict):  # a hash, of an earlier version
-        before = {"settings": before}
     require_same(f"{place} was made with other settings", before, settings, fix, error=TrainingError)
     set_weights(encoder, weights)
     for name, parameter in encoder.named_parameters():

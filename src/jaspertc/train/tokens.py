@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Tokens:
     """Token ids of all texts, prompts included, in the order of ``RecipeTexts``: roles one after another.
 
     Attributes:
+        identity: what they are made of: texts, prompts, tokenizer.
         ids: ids of the N texts.
         role_of: the place in ``roles`` of each text's role, shape (N,).
         places: a number in [0, 1) for each text, from its id, shape (N,); see ``TextFile.part``.
@@ -41,6 +43,7 @@ class Tokens:
     def __init__(self, folder: Path, roles: tuple[str, ...]) -> None:
         self.roles = roles
         state = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
+        self.identity: dict[str, Any] = state["identity"]
         self.prompt_spans: list[tuple[int, int]] = [tuple(state["prompts"][role]) for role in roles]
         self._flat = np.load(folder / "ids.npy", mmap_mode="r")
         self._offsets: IntArray = np.load(folder / "offsets.npy")
