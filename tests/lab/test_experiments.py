@@ -226,7 +226,7 @@ def test_trains_shares_resumes_and_writes_a_table(
         if stage.name == "compress" and report.step == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaspertc.train.run.draw_stage", lambda *_: None)  # takes most of the time here
+    monkeypatch.setattr("jaspertc.train.results.draw_stage", lambda *_: None)  # takes most of the time here
     monkeypatch.setattr(script, "show_step", killed)
     with pytest.raises(KeyboardInterrupt):
         script.main(arguments)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from jaspertc.errors import TrainingError
 from jaspertc.files.aside import remove_leftovers
@@ -32,6 +32,20 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 Scores = Mapping[str, Mapping[str, float]]
 
 
+class Told(TypedDict, total=False):
+    """What a run is told of its surroundings.
+
+    Attributes:
+        processes: the others that train with this one.
+        say: told what is going on, a line at a time.
+        progress: of a name and a number of items makes what is told of each so many done.
+    """
+
+    processes: Processes
+    say: Say
+    progress: Progress
+
+
 class StagedRun:
     """Stages one after another, each from the result of the one before.
 
@@ -39,8 +53,7 @@ class StagedRun:
         configs: the stages.
         first: how many of the recipe's stages come before them.
         result: the name of a stage's result in its folder.
-        say: told what is going on, a line at a time.
-        progress: of a name and a number of items makes what is told of each so many done.
+        told: see ``Told``; left out, it runs alone and silent.
     """
 
     def __init__(
@@ -50,17 +63,21 @@ class StagedRun:
         *,
         first: int = 0,
         result: str = MODEL,
-        processes: Processes | None = None,
-        say: Say = lambda line: None,
-        progress: Progress = lambda name, total: nullcontext(lambda count: None),
+        **told: Unpack[Told],
     ) -> None:
         self.recipe, self._configs, self._first, self._name = recipe, configs, first, result
         self.student, self.training = training_sections(recipe)
-        self.processes, self.say, self.progress = processes or Alone(), say, progress
+        self.processes: Processes = told.get("processes", Alone())
+        self.say: Say = told.get("say", lambda line: None)
+        self.progress: Progress = told.get("progress", lambda name, total: nullcontext(lambda count: None))
 
     def folder(self, index: int) -> Path:
         """The folder of a stage."""
         return self.training.folder / f"{self._first + index + 1}-{self._configs[index].name}"
+
+    def title(self, index: int) -> str:
+        """What a stage is called in what is said."""
+        return f"stage {self._first + index + 1}, {self._configs[index].name}"
 
     def result_of(self, index: int) -> Path:
         """What a stage leaves, there only when it is complete."""
@@ -111,7 +128,7 @@ class StagedRun:
         self.check_results(last if only is None else only)
         for index in range(last + 1) if only is None else [only]:
             if self.result_of(index).exists():
-                self.say(f"stage {self.folder(index).name}: complete")
+                self.say(f"{self.title(index)}: complete")
             else:
                 self.train(index, on_step)
         if not self.result_of(last).exists():

@@ -13,7 +13,7 @@ import re
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from jaspertc.teaching.targets import Targets
 from jaspertc.train.batches import targets_by_role
 from jaspertc.train.data import held_out_texts, stage_data
 from jaspertc.train.loop import DTYPES, run_stage
-from jaspertc.train.results import OnStep, StagedRun, record_file
+from jaspertc.train.results import OnStep, StagedRun, Told, record_file
 from jaspertc.train.saving import average_weights, saved_states
 from jaspertc.train.sharding import whole_encoder
 from jaspertc.train.students import for_stage, load_student, start_head, without_extra
@@ -49,7 +49,7 @@ class Distillation(StagedRun):
 
     Args:
         device: where the student is.
-        told: ``processes``, ``say`` and ``progress``, see ``StagedRun``.
+        told: see ``results.Told``.
 
     Raises:
         ConfigError: recipe, texts, teachers and student do not fit together.
@@ -57,7 +57,7 @@ class Distillation(StagedRun):
         JasperError: a file cannot be read.
     """
 
-    def __init__(self, recipe: Recipe, *, device: str = "cpu", **told: Any) -> None:
+    def __init__(self, recipe: Recipe, *, device: str = "cpu", **told: Unpack[Told]) -> None:
         super().__init__(recipe, recipe.text_stages, **told)
         self.device = torch.device(device)
         self.say("reading the texts")
@@ -156,7 +156,7 @@ class Distillation(StagedRun):
         encoder = self.start(index)
         states = saved_states(folder)
         since = f" from step {int(states[-1].name.removeprefix('step-'))}" if states else ""
-        self.say(f"stage {folder.name}: {config.steps} steps{since}")
+        self.say(f"{self.title(index)}: {config.steps} steps{since}")
 
         if self.processes.rank == 0 and not states:
             self.validate(encoder, index, 0)

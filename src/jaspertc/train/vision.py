@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -35,7 +35,7 @@ from jaspertc.teachers import TeacherConfig
 from jaspertc.train.captions import caption_vectors
 from jaspertc.train.loop import run_steps
 from jaspertc.train.pictures import KeptFeatures, PictureBatches, content_hash
-from jaspertc.train.results import MODEL, OnStep, StagedRun, record_file
+from jaspertc.train.results import MODEL, OnStep, StagedRun, Told, record_file
 from jaspertc.train.saving import average_weights, saved_states
 from jaspertc.train.vision_start import fit_projection, new_tower
 from jaspertc.train.vision_step import PictureSide
@@ -47,14 +47,14 @@ class VisionRun(StagedRun):
     """What ``distil`` has to do for pictures, after the stages of texts. Needs one process.
 
     Args:
-        told: ``say`` and ``progress``, see ``StagedRun``.
+        told: see ``results.Told``.
 
     Raises:
         ConfigError: recipe, pictures and model do not fit together.
         JasperError: a file cannot be read.
     """
 
-    def __init__(self, recipe: Recipe, *, device: str, **told: Any) -> None:
+    def __init__(self, recipe: Recipe, *, device: str, **told: Unpack[Told]) -> None:
         self.stages = recipe.vision_stages
         super().__init__(recipe, self.stages, first=len(recipe.text_stages), result=VISION, **told)
         self.device = torch.device(device)
@@ -132,7 +132,7 @@ class VisionRun(StagedRun):
             raise ConfigError(
                 f"stage {stage.name}: batch_size is {stage.batch_size}, there are {len(train)} pictures"
             )
-        self.say(f"stage {folder.name}: {len(train)} pictures, {len(watched)} for validation")
+        self.say(f"{self.title(index)}: {len(train)} pictures, {len(watched)} for validation")
         tower = self._start(index)
         captions = caption_vectors(stage, [*train, *watched], self.texts, self._teacher(stage))
         features = watched_features = None
