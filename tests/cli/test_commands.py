@@ -30,16 +30,6 @@ def test_help_and_a_line_in_the_readme(command: str) -> None:
     assert f"jaspertc {command}" in README.read_text(encoding="utf-8")
 
 
-def test_the_readmes_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    names: dict[str, object] = {}
-    exec(code, names)
-    similarity = names["model"].similarity(names["queries"], names["documents"])  # type: ignore[attr-defined]
-    assert similarity[0, 0] > similarity[0, 1]  # bread
-    assert similarity[1, 1] > similarity[1, 0]  # tides
-    assert capsys.readouterr().out
-
-
 def test_inspect(tmp_path: Path) -> None:
     picture = tmp_path / "text.svg"
     text = "one two three four five six seven eight nine ten 十一 十二"

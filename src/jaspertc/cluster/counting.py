@@ -47,6 +47,6 @@ class CountingRuntime:
 
 def count_tokens(embedder: Any) -> CountingRuntime:
     """Have an ``Embedder`` counted from now on."""
-    counting = CountingRuntime(embedder.runtime)
-    embedder.runtime = counting
+    counting = CountingRuntime(embedder.texts.runtime)
+    embedder.texts.runtime = counting
     return counting

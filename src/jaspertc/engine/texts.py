@@ -30,7 +30,7 @@ class TextSide:
     """The text side of a model that is loaded."""
 
     def __init__(self, checkpoint: Checkpoint, runtime: TorchRuntime) -> None:
-        self._checkpoint, self._runtime = checkpoint, runtime
+        self._checkpoint, self.runtime = checkpoint, runtime
         self.fitting = Fitting(checkpoint, runtime)
 
     @property
@@ -191,9 +191,9 @@ class TextSide:
         """Raw vectors in the order given; ``advance`` is told of the rows of each batch."""
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         vectors = np.empty((len(rows), self._no_vectors.shape[1]), dtype=np.float32)
-        pieces = plan_batches(targets, lengths, token_budget=self._runtime.token_budget)
+        pieces = plan_batches(targets, lengths, token_budget=self.runtime.token_budget)
         batches = ((pack([rows[i] for i in index]), targets[index]) for index in pieces)
-        for index, found in zip(pieces, self._runtime.embed_all(batches)):
+        for index, found in zip(pieces, self.runtime.embed_all(batches)):
             vectors[index] = found
             advance(index)
         return vectors
