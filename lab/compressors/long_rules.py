@@ -274,10 +274,9 @@ def main() -> None:
             means = {
                 ratio: round(float(np.mean(list(values.values()))), 2) for ratio, values in scores.items()
             }
-            rows.append(
-                {"rule": str(rule), "mean": means, "ndcg@10": [list(v.values()) for v in scores.values()]}
-            )
             kinds = list(scores["1"])
+            gains = [list(values.values()) for values in scores.values()]
+            rows.append((sum(means.values()), {"rule": str(rule), "mean": means, "ndcg@10": gains}))
     rows.sort(key=lambda row: -row[0])
     for _, row in rows[:40]:
         print(row["rule"], row["mean"])
