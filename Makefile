@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test setup setup-dev lint format bench clean
+.PHONY: run test setup setup-dev lint format map bench clean
 
 run: setup
 	$(BIN)/jaspertc demo
@@ -34,6 +34,9 @@ lint: setup-dev
 format: setup-dev
 	$(BIN)/ruff check --fix src tests lab
 	$(BIN)/ruff format src tests lab
+
+map: setup-dev
+	$(BIN)/python -m lab.map
 
 bench: setup-dev
 	$(BIN)/python -m lab.compare
