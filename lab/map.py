@@ -9,8 +9,9 @@ PACKAGE = ROOT / "src" / "jaspertc"
 MAP = ROOT / "docs" / "map.md"
 HEAD = """# Map
 
-A line a file, written by `python -m lab.map` (`make map`) from the first lines of the modules' docstrings. Rooms stand
-in the order of imports: one imports only from those below it. [CONTRIBUTING](../CONTRIBUTING.md) says where to begin.
+A line a file, written by `python -m lab.map` (`make map`) from the first lines of the modules' docstrings.
+Rooms stand in the order of imports: one imports only from those below it. [CONTRIBUTING](../CONTRIBUTING.md)
+says where to begin.
 """
 
 

@@ -18,7 +18,7 @@ import torch
 
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.model import attention
-from jaspertc.recipe.stages import Objective
+from jaspertc.recipe.objective import Objective
 from jaspertc.reports.origin import processor
 from jaspertc.train.step import StepBatch, accumulate_gradients
 

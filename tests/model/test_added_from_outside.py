@@ -1,136 +1,69 @@
-"""CONTRIBUTING's "how to add", done: a compressor and a backbone that the package does not know.
+"""CONTRIBUTING's "how to add", done: its code adds a compressor, a backbone, a kind of teacher and a reducer.
 
-Each is a class and an entry in the registry; both are grafted, trained, saved, loaded and embedded with.
+Each is a class and an entry in a dict. They are grafted, trained, saved, loaded and embedded with; the
+teacher teaches a few texts, and the reducer takes part in the fused targets.
 """
 
 import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from jaspertc import Embedder
+from jaspertc import Embedder, teach
 from jaspertc.checkpoint import load_checkpoint, save_checkpoint
 from jaspertc.checkpoint.parts import with_compressor
 from jaspertc.checkpoint.surgery import graft
-from jaspertc.config import BackboneConfig, CompressorConfig, ModelConfig, require
+from jaspertc.config import BackboneConfig, ModelConfig
 from jaspertc.errors import CheckpointError, ConfigError
-from jaspertc.model.attention import PackedLayout
-from jaspertc.model.backbones import BACKBONES, Backbone
-from jaspertc.model.compressors import COMPRESSORS, Compressor, TokenRows
+from jaspertc.model.backbones import BACKBONES
+from jaspertc.model.compressors import COMPRESSORS
 from jaspertc.model.cost import encoder_flops, text_flops
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe.stages import Objective, TextStage, with_compressor_keys
-from jaspertc.text.packing import PackedBatch, pack
+from jaspertc.recipe.objective import Objective
+from jaspertc.recipe.recipe import read_recipe
+from jaspertc.recipe.stages import TextStage, with_compressor_keys
+from jaspertc.teachers import TEACHERS
+from jaspertc.teachers.fusion import REDUCERS, unit
+from jaspertc.teaching.targets import Targets
+from jaspertc.text.packing import pack
 from jaspertc.train.step import StepBatch, accumulate_gradients
-from jaspertc.types import IntArray
+
+PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"
+REGISTRIES: tuple[dict[str, Any], ...] = (COMPRESSORS, BACKBONES, TEACHERS, REDUCERS)
+SHAPE = {"vocabulary": 60, "width": 16, "layers": 3}
 
 
-@dataclass(frozen=True, kw_only=True)
-class BlendConfig(CompressorConfig):
-    kind: str = "blend"
-    share: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 <= self.share < 1, f"compressor.share is {self.share}, it must lie in [0, 1)")
-
-
-class Blend(Compressor):
-    """Each token gets a share of the one before it, then means of disjoint windows."""
-
-    Config = BlendConfig
-    starts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"blend": {}, "blend-little": {"share": 0.125}}
-    stored_names: ClassVar[Mapping[str, str]] = {"toy_scale": "scale"}
-
-    def __init__(self, config: BlendConfig, width: int) -> None:
-        super().__init__(config, width)
-        self.scale = nn.Parameter(torch.ones(width))
-        self.offset = nn.Parameter(torch.zeros(width))
-
-    def initialise(self, backbone: Backbone) -> None:
-        with torch.no_grad():
-            self.offset.copy_(backbone.token_table.weight.mean(0))
-
-    @classmethod
-    def flops(cls, config: CompressorConfig, width: int, tokens: int) -> int:
-        return 2 * width * tokens
-
-    def transform(self, x: Tensor) -> Tensor:
-        return x * self.scale - self.offset
-
-    @staticmethod
-    def window_edges(index: Any, length: Any, target: Any) -> tuple[Any, Any]:
-        return index * length // target, (index + 1) * length // target
-
-    def forward(self, rows: TokenRows, batch: PackedBatch, targets: IntArray) -> Tensor:
-        x = rows.each()
-        before = torch.cat([x[:1] * 0, x[:-1]])
-        before[batch.offsets[:-1]] = 0
-        blended = x + self.config.share * before
-        return TokenRows(blended).pooled(self.windows(batch, targets))
+@pytest.fixture(scope="module", autouse=True)
+def toys() -> Iterator[ModuleType]:
+    """What the page's code defines; it is in the registries as long as these tests run."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    module = ModuleType("contributing")
+    before = [dict(registry) for registry in REGISTRIES]
+    sys.modules[module.__name__] = module  # where dataclasses look for their annotations
+    try:
+        for block in blocks:
+            exec(compile(block, str(PAGE), "exec"), vars(module))
+        yield module
+    finally:
+        del sys.modules[module.__name__]
+        for registry, content in zip(REGISTRIES, before):
+            registry.clear()
+            registry.update(content)
 
 
-class Plain(Backbone):
-    """Layers without attention."""
-
-    model_types = ("plain-model",)
-    usual_pooler = "first"
-    layers_name = "blocks"
-    mlp_matrices = 1
-
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__(config)
-        self.words = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.blocks = nn.ModuleList(
-            nn.Linear(config.hidden_size, config.hidden_size) for _ in range(config.num_layers)
-        )
-
-    @property
-    def token_table(self) -> nn.Embedding:
-        return self.words
-
-    @classmethod
-    def check(cls, config: BackboneConfig) -> None:
-        require(config.hidden_size % 2 == 0, f"backbone.hidden_size is {config.hidden_size}, it must be even")
-
-    @classmethod
-    def read_hugging_face(cls, config: Mapping[str, Any]) -> BackboneConfig:
-        return shape(hidden_size=config["width"])
-
-    def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:
-        for block in self.blocks:
-            x = x + torch.tanh(self.run(block, x))
-        return x
-
-
-def shape(hidden_size: int = 16) -> BackboneConfig:
-    return BackboneConfig(
-        kind="plain",
-        vocab_size=60,
-        hidden_size=hidden_size,
-        num_layers=3,
-        num_heads=2,
-        num_kv_heads=2,
-        head_dim=8,
-        intermediate_size=16,
-        norm_eps=1e-6,
-        max_positions=128,
-        causal=False,
-    )
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COMPRESSORS, "blend", Blend)
-    monkeypatch.setitem(BACKBONES, "plain", Plain)
+def shape() -> BackboneConfig:
+    return BACKBONES["plain"].read_hugging_face(SHAPE)
 
 
 def encoder() -> Encoder:
@@ -155,7 +88,7 @@ def expected(weights: Mapping[str, Tensor], share: float, ids: np.ndarray, targe
     return x.mean(0)
 
 
-def test_trained_saved_loaded_and_embedded(tmp_path: Path) -> None:
+def test_trained_saved_loaded_and_embedded(tmp_path: Path, toys: ModuleType) -> None:
     student = with_compressor(encoder(), "blend-little", keys={"share": 0.25})
     assert torch.equal(student.compressor.offset, student.backbone.words.weight.mean(0))
     before = {name: value.clone() for name, value in student.state_dict().items()}
@@ -172,7 +105,7 @@ def test_trained_saved_loaded_and_embedded(tmp_path: Path) -> None:
     assert {"toy_scale", "compressor.offset", "model.blocks.2.bias"} <= stored.keys()
     model = Embedder.load(folder, device="cpu")
     assert model.config == student.config
-    assert model.config.compressor == BlendConfig(share=0.25)
+    assert model.config.compressor == toys.BlendConfig(share=0.25)
     vectors = model.encode_ids(ROWS, ratio=0.5, threshold=8, normalize=False)
     for ids, vector in zip(ROWS, vectors):
         target = int(model.target_lengths(np.array([len(ids)]), ratio=0.5, threshold=8)[0])
@@ -208,7 +141,7 @@ def test_a_stage_asks_for_it_with_its_own_keys() -> None:
 
 
 def test_read_from_a_hugging_face_folder(tmp_path: Path) -> None:
-    config = {"model_type": "plain-model", "width": 16}
+    config = {"model_type": "plain-model", **SHAPE}
     (tmp_path / "config.json").write_text(json.dumps(config))
     weights = {f"model.{name}": value for name, value in encoder().backbone.state_dict().items()}
     save_file({**weights, "cls.weight": torch.zeros(2)}, tmp_path / "model.safetensors")
@@ -221,3 +154,56 @@ def test_read_from_a_hugging_face_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**config, "width": 15}))
     with pytest.raises(CheckpointError, match="hidden_size is 15, it must be even"):
         load_checkpoint(tmp_path)
+
+
+RECIPE = """
+[[texts.files]]
+path = "texts.jsonl"
+
+[[teachers]]
+name = "counts"
+kind = "letters"
+alphabet = "aeist"
+reducers = [{ kind = "spread", power = 0.5 }]
+
+[[teachers]]
+name = "others"
+kind = "letters"
+alphabet = "nr"
+weight = 2.0
+
+[cache]
+folder = "vectors"
+"""
+TEXTS = ("a tree stands in the rain", "seas and tides", "nine stars are near", "rest, taste, art")
+
+
+def test_a_kind_of_teacher_teaches_and_a_reducer_is_fused(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    rows = [json.dumps({"id": str(number), "text": text}) + "\n" for number, text in enumerate(TEXTS)]
+    (tmp_path / "texts.jsonl").write_text("".join(rows), encoding="utf-8")
+    assert teach(recipe) == tmp_path / "vectors"
+    targets = Targets(read_recipe(recipe))
+    assert targets.widths == [5, 2]
+    counts, others = (
+        np.array([[text.count(letter) for letter in letters] for text in TEXTS], np.float32)
+        for letters in ("aeist", "nr")
+    )
+    spread = unit(counts / counts.std(0) ** 0.5)
+    expected = unit(np.concatenate([spread, 2 * unit(others)], axis=1))
+    found = targets.vectors([str(number) for number in range(len(TEXTS))])
+    assert np.abs(found - expected).max() < 1e-5
+    for key, message in (("alphabet = ", "alphabe"), ("power = ", "powe")):
+        recipe.write_text(RECIPE.replace(key, f"{message} = ", 1), encoding="utf-8")
+        with pytest.raises(ConfigError, match=message):
+            read_recipe(recipe)
+
+
+def test_every_file_that_the_page_names_is_there() -> None:
+    root = PAGE.parent
+    names = re.findall(r"`([a-z_]+(?:/[a-z_0-9-]+)*(?:\.py|\.toml|/))[:`]", PAGE.read_text(encoding="utf-8"))
+    assert len(names) > 30
+    assert not [
+        name for name in names if not ((root / name).exists() or (root / "src/jaspertc" / name).exists())
+    ]

@@ -8,7 +8,8 @@ import torch
 from jaspertc.config import BackboneConfig, HeadConfig, ModelConfig
 from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe.stages import Objective, TextStage
+from jaspertc.recipe.objective import Objective
+from jaspertc.recipe.stages import TextStage
 from jaspertc.train.step import StepBatch
 
 OBJECTIVES = {

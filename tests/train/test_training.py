@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from small_training import OBJECTIVES, batch_at, exact, stage, student
 
 from jaspertc.errors import ConfigError, TrainingError
-from jaspertc.recipe.stages import Objective, Unfreeze
+from jaspertc.recipe.objective import Objective, weighted_losses
+from jaspertc.recipe.stages import Unfreeze
 from jaspertc.text.packing import pack
 from jaspertc.train.loop import run_stage
-from jaspertc.train.objective import weighted_losses
 from jaspertc.train.saving import average_weights, load_state, saved_states
 from jaspertc.train.step import StepBatch, accumulate_gradients
 

@@ -17,9 +17,8 @@ from jaspertc.checkpoint.vision import read_vision
 from jaspertc.engine.precision import normalized
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.losses import contrastive_loss, cosine_loss, similarity_loss
+from jaspertc.recipe.objective import Objective, picture_losses
 from jaspertc.recipe.recipe import read_recipe
-from jaspertc.recipe.stages import Objective
-from jaspertc.train.objective import picture_losses
 from jaspertc.train.vision import VisionRun
 
 SHAPES = {"circle": "圆", "rectangle": "方块"}

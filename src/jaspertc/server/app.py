@@ -1,12 +1,13 @@
 """The web application: routes, middleware, and errors in OpenAI's form."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -24,7 +25,6 @@ from jaspertc.server.problems import answer
 from jaspertc.server.promise import Promise
 from jaspertc.server.routes import make_router
 from jaspertc.server.scheduler import Scheduler
-from jaspertc.server.schema import EmbeddingRequest, SearchRequest, SimilarityRequest, TokenizeRequest
 from jaspertc.server.security import Gate, check_listening
 from jaspertc.server.served import ServedModel
 from jaspertc.server.settings import ServerSettings
@@ -85,8 +85,9 @@ def create_app(
         middleware=_middleware(settings, metrics),
         exception_handlers=_handlers(),
     )
-    app.include_router(make_router(flow, index))
-    app.openapi = _document(app)  # type: ignore[method-assign]
+    router, bodies = make_router(flow, index)
+    app.include_router(router)
+    app.openapi = _document(app, bodies)  # type: ignore[method-assign]
     app.state.scheduler, app.state.metrics = scheduler, metrics
     return app
 
@@ -136,16 +137,16 @@ def _handlers() -> dict[Any, Callable[[Request, Any], Any]]:
     }
 
 
-def _document(app: FastAPI) -> Callable[[], dict[str, Any]]:
+def _document(app: FastAPI, bodies: Iterable[type[BaseModel]]) -> Callable[[], dict[str, Any]]:
     """The OpenAPI document, with the bodies that the routes read themselves."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-            schemas = made.setdefault("components", {}).setdefault("schemas", {})
-            for body in (EmbeddingRequest, SearchRequest, SimilarityRequest, TokenizeRequest):
+            page = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+            schemas = page.setdefault("components", {}).setdefault("schemas", {})
+            for body in bodies:
                 schemas[body.__name__] = body.model_json_schema(ref_template="#/components/schemas/{model}")
-            app.openapi_schema = made
+            app.openapi_schema = page
         return app.openapi_schema
 
     return document

@@ -76,12 +76,13 @@ def json_response(content: Any, headers: dict[str, str] | None = None) -> Respon
     )
 
 
-def make_router(flow: Flow, index: SearchIndex | None) -> APIRouter:
-    """All routes of one server, with ``index`` for /v1/search."""
-    router = APIRouter()
+def make_router(flow: Flow, index: SearchIndex | None) -> tuple[APIRouter, list[type[BaseModel]]]:
+    """All routes of one server, with ``index`` for /v1/search; and the bodies that they read themselves."""
+    router, bodies = APIRouter(), list[type[BaseModel]]()
     model, settings = flow.model, flow.settings
 
     def post(path: str, body: type[BaseModel], answer: type[BaseModel]) -> Callable[[Handler], Handler]:
+        bodies.append(body)
         content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}
         return router.post(
             path,
@@ -270,7 +271,7 @@ def make_router(flow: Flow, index: SearchIndex | None) -> APIRouter:
             raise RequestError("no such file", status=404)
         return _static(name, STATIC[name])
 
-    return router
+    return router, bodies
 
 
 def _described(name: str) -> dict[str, Any]:

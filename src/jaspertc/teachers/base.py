@@ -8,17 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
 from jaspertc.config import Between, Count
 from jaspertc.errors import ConfigError
 from jaspertc.teachers.fusion import Reducer, build_reducer
+from jaspertc.types import FloatArray
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 PROBE = "A text to find out how wide the vectors are."
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ Shape legend: N texts, E width of a teacher's vectors, R width after reduction.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,35 +17,40 @@ from jaspertc.errors import ConfigError, InputError
 from jaspertc.types import FloatArray
 
 
-class Reducer(Protocol):
-    """Changes a teacher's vectors, (N, E) -> (N, R)."""
+class Reducer:
+    """Changes a teacher's vectors, (N, E) -> (N, R); a frozen dataclass of the keys of its table."""
 
-    def fit(self, sample: FloatArray) -> "Reducer":
+    def fit(self, sample: FloatArray) -> Self:
         """What the reducer needs to know of the teacher, learnt from sample vectors, shape (N, E)."""
+        return self
+
+    def width(self, before: int, texts: int) -> int:
+        """R, before any vector is there.
+
+        Args:
+            before: E.
+            texts: those it will be fitted on.
+
+        Raises:
+            ConfigError: its keys ask for more than there is.
+        """
+        return int(self(np.zeros((1, before), np.float32)).shape[1])
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         """Reduce vectors, (N, E) -> (N, R)."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Leaves vectors as they are."""
-
-    def fit(self, sample: FloatArray) -> Self:
-        return self
-
-    def __call__(self, vectors: FloatArray) -> FloatArray:
         return vectors
 
 
+@dataclass(frozen=True)
+class Identity(Reducer):
+    """Leaves vectors as they are."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class First:
+class First(Reducer):
     """The first ``n`` dimensions: right for teachers trained as Matryoshka (report: 1024 of 4096)."""
 
     n: int
-
-    def fit(self, sample: FloatArray) -> Self:
-        return self
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         if not 1 <= self.n <= vectors.shape[1]:
@@ -54,14 +59,11 @@ class First:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoldSum:
+class FoldSum(Reducer):
     """The first ``n`` dimensions as contiguous segments of ``m``, summed (report: 3072 -> 1024)."""
 
     n: int
     m: int
-
-    def fit(self, sample: FloatArray) -> Self:
-        return self
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         if not 1 <= self.m <= self.n <= vectors.shape[1] or self.n % self.m:
@@ -74,13 +76,16 @@ class FoldSum:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Centre:
+class Centre(Reducer):
     """Subtracts the mean of the unit vectors: for teachers whose cosines all sit high."""
 
     mean: FloatArray | None = field(default=None, compare=False)
 
     def fit(self, sample: FloatArray) -> Self:
         return type(self)(mean=unit(sample).mean(0))
+
+    def width(self, before: int, texts: int) -> int:
+        return before
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         if self.mean is None:
@@ -89,19 +94,24 @@ class Centre:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PCA:
+class PCA(Reducer):
     """The ``m`` directions of largest second moment; subtract the mean first with ``centre`` if wanted."""
 
     m: int
     directions: FloatArray | None = field(default=None, compare=False)
 
     def fit(self, sample: FloatArray) -> Self:
-        if not 1 <= self.m <= min(sample.shape):
-            raise ConfigError(
-                f"pca: m is {self.m}, it must be 1 to {min(sample.shape)} (sample texts and dimensions)"
-            )
+        self.width(sample.shape[1], len(sample))
         _, vectors = np.linalg.eigh(sample.T.astype(np.float64) @ sample)
         return type(self)(m=self.m, directions=vectors[:, ::-1][:, : self.m].astype(np.float32))
+
+    def width(self, before: int, texts: int) -> int:
+        if not 1 <= self.m <= min(before, texts):
+            raise ConfigError(
+                f"pca: m is {self.m}, it must be 1 to {min(before, texts)} (the teacher gives {before} "
+                f"dimensions, and it is fitted on {texts} texts: see [fusion] fit_texts)"
+            )
+        return self.m
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         if self.directions is None:
@@ -110,7 +120,7 @@ class PCA:
         return projected
 
 
-REDUCERS: dict[str, type[Any]] = {
+REDUCERS: dict[str, type[Reducer]] = {
     "identity": Identity,
     "first": First,
     "fold-sum": FoldSum,
@@ -130,10 +140,9 @@ def build_reducer(description: Mapping[str, Any]) -> Reducer:
     if kind not in REDUCERS:
         raise ConfigError(f"reducer kind is {kind!r}, it must be one of {', '.join(REDUCERS)}")
     try:
-        reducer: Reducer = REDUCERS[kind](**options)
+        return REDUCERS[kind](**options)
     except TypeError as error:
         raise ConfigError(f"reducer {kind!r} cannot take {options}: {error}") from error
-    return reducer
 
 
 @dataclass(frozen=True)

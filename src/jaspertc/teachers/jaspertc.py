@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import numpy as np
 
 from jaspertc.config import Between, Count, ModelName
-from jaspertc.teachers.base import FloatArray, Teacher, TeacherConfig
+from jaspertc.teachers.base import Teacher, TeacherConfig
+from jaspertc.types import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

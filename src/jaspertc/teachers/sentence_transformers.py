@@ -10,7 +10,8 @@ import numpy as np
 
 from jaspertc.config import Count, ModelName
 from jaspertc.errors import MissingExtraError, TeacherError
-from jaspertc.teachers.base import PROBE, FloatArray, Teacher, TeacherConfig
+from jaspertc.teachers.base import PROBE, Teacher, TeacherConfig
+from jaspertc.types import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

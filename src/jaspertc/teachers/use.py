@@ -12,7 +12,8 @@ import numpy as np
 from jaspertc.config import Count
 from jaspertc.errors import TeacherError
 from jaspertc.files.hashes import files_hash
-from jaspertc.teachers.base import PROBE, FloatArray, Teacher, TeacherConfig
+from jaspertc.teachers.base import PROBE, Teacher, TeacherConfig
+from jaspertc.types import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import numpy as np
 from jaspertc.errors import CacheError, ConfigError
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.teachers import TeacherConfig
-from jaspertc.teachers.fusion import PCA, Fusion, Reducer, fuse
+from jaspertc.teachers.fusion import Fusion, fuse
 from jaspertc.teaching.cache import VectorCache
 from jaspertc.teaching.recipe_texts import RecipeTexts
 from jaspertc.types import FloatArray
@@ -33,21 +33,10 @@ def check_widths(teacher: TeacherConfig, dims: int, fit_texts: int) -> int:
     width = dims
     for index, reducer in enumerate(teacher.build_reducers()):
         try:
-            width = _width(reducer, width, fit_texts)
+            width = reducer.width(width, fit_texts)
         except ConfigError as error:
             raise ConfigError(f"teacher {teacher.name!r}, reducers[{index}]: {error}") from error
     return width
-
-
-def _width(reducer: Reducer, width: int, fit_texts: int) -> int:
-    if isinstance(reducer, PCA):
-        if not 1 <= reducer.m <= min(width, fit_texts):
-            raise ConfigError(
-                f"pca: m is {reducer.m}, it must be 1 to {min(width, fit_texts)} (the teacher gives {width} "
-                f"dimensions, and it is fitted on {fit_texts} texts: see [fusion] fit_texts)"
-            )
-        return reducer.m
-    return int(reducer.fit(np.ones((1, width), np.float32))(np.zeros((1, width), np.float32)).shape[1])
 
 
 def require_all(cache: VectorCache, texts: RecipeTexts, role: str) -> None:

@@ -22,9 +22,8 @@ from torch import Tensor
 
 from jaspertc.engine.batching import plan_batches
 from jaspertc.model.encoder import Encoder
-from jaspertc.recipe.stages import Objective
+from jaspertc.recipe.objective import Objective, weighted_losses
 from jaspertc.text.packing import pack
-from jaspertc.train.objective import weighted_losses
 from jaspertc.train.sharding import is_sharded
 from jaspertc.types import IntArray
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from jaspertc.engine.precision import normalized
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.vision import VisionTower
+from jaspertc.recipe.objective import picture_losses
 from jaspertc.recipe.vision import VisionStage
 from jaspertc.train.captions import CaptionVectors
 from jaspertc.train.loop import DTYPES
-from jaspertc.train.objective import picture_losses
 from jaspertc.train.pictures import KeptFeatures, PictureBatch
 from jaspertc.train.step import autocast
 

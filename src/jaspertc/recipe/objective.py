@@ -3,12 +3,17 @@
 Shape legend: B texts of the batch, E width of the target, H widths of all vectors of a text side by side.
 """
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jaspertc.config import Between, Count, Positive, check_values, require, require_choice
 from jaspertc.errors import ConfigError
 from jaspertc.losses import (
+    KL_DIRECTIONS,
     contrastive_loss,
     cosine_loss,
     positive_indices,
@@ -16,7 +21,57 @@ from jaspertc.losses import (
     similarity_loss,
     soft_distillation_loss,
 )
-from jaspertc.recipe.stages import Objective
+
+WEIGHTS = ("cosine", "similarity", "relative", "contrastive", "soft")
+Weight = Annotated[float, Between(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Loss weights (0 leaves a loss out) and the losses' own settings.
+
+    The report's: stages 1 and 2 ``cosine=10``; stage 3 adds ``similarity=100``; stage 4 is
+    ``contrastive=1, soft=16, cosine=10``.
+
+    Args:
+        temperature: tau of the contrastive loss, > 0.
+        soft_temperature: alpha of the soft loss, > 0.
+        kl_direction: see ``losses.soft_distillation_loss``.
+        margin: of the relative loss.
+        max_terms: most terms of the relative loss.
+        matryoshka: widths of prefixes of the vectors, each of which gets all losses but the cosine (which
+            needs the target's width).
+        matryoshka_heads: widths of further linear heads, trained likewise and left out of the result.
+    """
+
+    cosine: Weight = 0.0
+    similarity: Weight = 0.0
+    relative: Weight = 0.0
+    contrastive: Weight = 0.0
+    soft: Weight = 0.0
+    temperature: Positive = 0.3
+    soft_temperature: Positive = 0.1
+    kl_direction: str = KL_DIRECTIONS[0]
+    margin: float = 0.015
+    max_terms: Count = 1_000_000
+    matryoshka: tuple[Count, ...] = ()
+    matryoshka_heads: tuple[Count, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_values(type(self), vars(self))
+        require_choice("kl_direction", self.kl_direction, KL_DIRECTIONS)
+        weights = {name for name in WEIGHTS if getattr(self, name)}
+        require(bool(weights), f"every loss weight is 0; give one of {', '.join(WEIGHTS)}")
+        require(
+            not (self.matryoshka or self.matryoshka_heads) or weights != {"cosine"},
+            "matryoshka widths are given but only the cosine loss, which needs the target's width; add "
+            "similarity, relative, contrastive or soft",
+        )
+
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether texts must come as queries with documents."""
+        return bool(self.contrastive or self.soft)
 
 
 def weighted_losses(
