@@ -283,7 +283,7 @@ def main() -> None:
     if options.output:
         facts = {
             "model": embedder.fingerprint,
-            "runtime": repr(embedder),
+            "runtime": f"{embedder.runtime.name} {embedder.runtime.precision}",
             "processor": machine(),
             "versions": versions("jaspertc", "torch", "openvino", "numpy", "tokenizers"),
             "sets": sets,

@@ -132,11 +132,12 @@ def main() -> None:
     if options.output:
         facts = {
             "model": embedder.fingerprint,
-            "runtime": repr(embedder),
+            "runtime": f"{embedder.runtime.name} {embedder.runtime.precision}",
             "processor": machine(),
             "versions": versions("jaspertc", "torch", "openvino", "numpy", "tokenizers"),
         }
-        options.output.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+        lines = ",\n".join(json.dumps(row) for row in rows)
+        options.output.write_text(f'{json.dumps(facts, indent=1)[:-2]},\n "rows": [\n{lines}\n]}}\n')
 
 
 if __name__ == "__main__":
