@@ -1,6 +1,7 @@
 """The bars of the commands, as a terminal shows them."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -92,7 +93,8 @@ def test_evaluate_shows_the_texts_of_the_task_and_each_score(terminal, capsys):
 
 
 def test_distil_shows_a_bar_while_tokens_are_prepared_and_one_a_stage(terminal, capsys, monkeypatch):
-    from jaspertc.train import boards, distributed, run
+    from jaspertc.train import boards
+    from jaspertc.train import distil as training
 
     class Run:
         recipe = SimpleNamespace(
@@ -119,11 +121,12 @@ def test_distil_shows_a_bar_while_tokens_are_prepared_and_one_a_stage(terminal, 
         def table(self):
             return {}
 
-    monkeypatch.setattr(run, "Distillation", Run)
-    monkeypatch.setattr("jaspertc.recipe.recipe.training_sections", lambda recipe: (None, Run.training))
-    monkeypatch.setattr(distributed, "start_processes", lambda device: (SimpleNamespace(rank=0), "cpu"))
+    monkeypatch.setattr(training, "Distillation", Run)
+    monkeypatch.setattr(training, "training_sections", lambda recipe: (None, Run.training))
+    monkeypatch.setattr(training, "start_processes", lambda device: (SimpleNamespace(rank=0), "cpu"))
+    monkeypatch.setattr("jaspertc.recipe.recipe.read_recipe", lambda path: Run.recipe)
     monkeypatch.setattr(boards, "Boards", lambda *_: SimpleNamespace(add=lambda *_: None, close=lambda: None))
-    distil._distil(Run.recipe, None)
+    distil.distil(Path("recipe.toml"))
     found = shown(capsys)
     assert re.search(r"tokens .* 30/30 \S+ texts/s", found)
     assert re.search(r"compress .* 2/2 loss 2.5, 100 tokens/s", found)

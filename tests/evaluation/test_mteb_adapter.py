@@ -120,5 +120,5 @@ def test_reuse_across_ratios_changes_nothing(prompted, sentences):
 def test_a_model_without_compressor_has_one_ratio(hugging_face):
     model = Embedder.load(hugging_face("bert")[0], device="cpu")
     assert Swept(model, [1.0]).contenders[0].ratio == 1
-    with pytest.raises(InputError, match=r"no compressor.*--ratio 1"):
+    with pytest.raises(InputError, match=r"no compressor.*ratio 1"):
         Swept(model, [1.0, 0.5])
