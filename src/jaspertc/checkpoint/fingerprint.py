@@ -45,8 +45,8 @@ def fingerprint(info: "CheckpointInfo", folders: Iterable[Path], tokenizer: Path
 
 def stamps(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
     """By which files are known again: name, number, size and time of the last change of those that exist."""
-    found = [(path, path.stat()) for path in paths if path.is_file()]
-    return tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found)
+    stats = [(path, path.stat()) for path in paths if path.is_file()]
+    return tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
 
 
 def _settings(info: "CheckpointInfo") -> dict[str, Any]:
@@ -68,9 +68,9 @@ def _add_weights(digest: Any, folder: Path, info: "CheckpointInfo | None") -> No
     for path, assigned in assigned_tensors(folder):
         start, header = _header(path)
         for name, entry in header.items():
-            place = name if info is None else info.rename(name)
-            if place is not None and (assigned is None or name in assigned):
-                entries[place] = (path, start, entry)
+            loaded = name if info is None else info.rename(name)
+            if loaded is not None and (assigned is None or name in assigned):
+                entries[loaded] = (path, start, entry)
     for name, (path, start, entry) in sorted(entries.items()):
         digest.update(f"\0{name} {entry['dtype']} {entry['shape']}\0".encode())
         begin, end = entry["data_offsets"]

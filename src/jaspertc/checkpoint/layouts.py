@@ -124,11 +124,11 @@ def stored_prefixes(config: ModelConfig) -> dict[str, str]:
 
     Ours keep the released names; a compressor says which of its own have one.
     """
-    own = compressor_class(config.compressor.kind).stored_names
+    compressor = compressor_class(config.compressor.kind).stored_names
     return {
         "model.": "backbone.",
         "linear_1.": "head.linear.",
-        **{stored: f"compressor.{name}" for stored, name in own.items()},
+        **{stored: f"compressor.{name}" for stored, name in compressor.items()},
         "compressor.": "compressor.",
     }
 
@@ -255,16 +255,16 @@ def _sentence_transformers_modules(folder: Path) -> _Modules:
         )
     if order != [kind for kind in _MODULE_ORDER if kind in order]:
         raise CheckpointError(f"{path} has the modules {order}; supported is the order {list(_MODULE_ORDER)}")
-    places = dict(kinds)
+    folders = dict(kinds)
     head, weights = HeadConfig(), dict[str, Tensor]()
-    if "Dense" in places:
-        head, weights = _dense(places["Dense"])
+    if "Dense" in folders:
+        head, weights = _dense(folders["Dense"])
     return _Modules(
-        pooler=_pooling(places["Pooling"]) if "Pooling" in places else None,
+        pooler=_pooling(folders["Pooling"]) if "Pooling" in folders else None,
         head=head,
         weights=weights,
-        folders=(places["Dense"],) if "Dense" in places else (),
-        normalize="Normalize" in places,
+        folders=(folders["Dense"],) if "Dense" in folders else (),
+        normalize="Normalize" in folders,
         max_length=_sentence_transformers_limit(folder),
     )
 
@@ -284,26 +284,26 @@ def _sentence_transformers_limit(folder: Path) -> int | None:
     return None
 
 
-def _dense(place: Path) -> tuple[HeadConfig, dict[str, Tensor]]:
-    content = read_json(place / "config.json")
+def _dense(folder: Path) -> tuple[HeadConfig, dict[str, Tensor]]:
+    content = read_json(folder / "config.json")
     activation = str(content.get("activation_function", "")).rsplit(".", 1)[-1]
     if activation != "Identity":
-        raise CheckpointError(f"{place} has activation {activation!r}; only Identity is supported")
+        raise CheckpointError(f"{folder} has activation {activation!r}; only Identity is supported")
     if content.get("use_residual"):
-        raise CheckpointError(f"{place} adds its input to its output (use_residual), which is not supported")
-    weights = {f"head.{name}": tensor for name, tensor in read_weights(place).items()}
+        raise CheckpointError(f"{folder} adds its input to its output (use_residual), which is not supported")
+    weights = {f"head.{name}": tensor for name, tensor in read_weights(folder).items()}
     return HeadConfig(dims=content["out_features"], bias=content.get("bias", True)), weights
 
 
-def _pooling(place: Path) -> str:
-    content = read_json(place / "config.json")
+def _pooling(folder: Path) -> str:
+    content = read_json(folder / "config.json")
     names = {"mean": "mean", "mean_tokens": "mean", "cls": "first", "cls_token": "first", "lasttoken": "last"}
     chosen = [key.removeprefix("pooling_mode_") for key, value in content.items() if value is True]
     chosen = [key for key in chosen if f"pooling_mode_{key}" in content]
     if isinstance(content.get("pooling_mode"), str):
         chosen = [content["pooling_mode"]]
     if len(chosen) != 1 or chosen[0] not in names:
-        raise CheckpointError(f"{place} pools by {chosen}; supported is one of mean, cls and last token")
+        raise CheckpointError(f"{folder} pools by {chosen}; supported is one of mean, cls and last token")
     if content.get("include_prompt") is False:
-        raise CheckpointError(f"{place} leaves the prompt's tokens out of the mean, which is not supported")
+        raise CheckpointError(f"{folder} leaves the prompt's tokens out of the mean, which is not supported")
     return names[chosen[0]]

@@ -143,12 +143,12 @@ def load_checkpoint(name: str | Path, *, pooler: str | None = None, keep_int8: b
     renamed = {new: tensor for key, tensor in stored.items() if (new := info.rename(key)) is not None}
     with shapes_only():
         encoder = Encoder(info.config)
-    kept = _keep_int8(encoder, renamed) if keep_int8 else {}
-    weights = {**info.extra_weights, **dequantized(renamed), **kept}
+    int8 = _keep_int8(encoder, renamed) if keep_int8 else {}
+    weights = {**info.extra_weights, **dequantized(renamed), **int8}
     check_tensors(encoder.state_dict(), weights, folder)
     encoder.load_state_dict(weights, assign=True)
     return Checkpoint(
-        name=str(name), folder=folder, info=info, encoder=encoder.eval(), mapped=mapped if kept else None
+        name=str(name), folder=folder, info=info, encoder=encoder.eval(), mapped=mapped if int8 else None
     )
 
 

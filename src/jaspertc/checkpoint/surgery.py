@@ -26,7 +26,7 @@ def kept_layers(total: int, keep: int) -> list[int]:
     """
     if not 1 <= keep <= total:
         raise InputError(f"layers is {keep}, the source has {total}; choose 1 to {total}")
-    return [(place + 1) * total // keep - 1 for place in range(keep)]
+    return [(index + 1) * total // keep - 1 for index in range(keep)]
 
 
 def _kept(total: int, layers: int | Sequence[int] | None) -> list[int]:
@@ -34,10 +34,10 @@ def _kept(total: int, layers: int | Sequence[int] | None) -> list[int]:
         return list(range(total))
     if isinstance(layers, int):
         return kept_layers(total, layers)
-    kept = list(layers)
-    if not kept or kept != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < total:
-        raise InputError(f"layers is {kept}, it must be different numbers from 0 to {total - 1}, in order")
-    return kept
+    numbers = list(layers)
+    if not numbers or numbers != sorted(set(numbers)) or not 0 <= numbers[0] <= numbers[-1] < total:
+        raise InputError(f"layers is {numbers}, it must be different numbers from 0 to {total - 1}, in order")
+    return numbers
 
 
 def graft(
@@ -117,16 +117,16 @@ def _inherited(
         name for name, weight in source.named_parameters() if weight is source.backbone.token_table.weight
     )
     layer = re.compile(rf"^(backbone\.{re.escape(source.backbone.layers_name)}\.)(\d+)(\..*)$")
-    places = {old: new for new, old in enumerate(kept)}
+    new_numbers = {old: new for new, old in enumerate(kept)}
     weights: dict[str, Tensor] = {}
     for name, tensor in source.state_dict().items():
         if name.startswith("compressor.") or (name.startswith("head.") and not with_head):
             continue
-        if found := layer.match(name):
-            place = places.get(int(found[2]))
-            if place is None:
+        if match := layer.match(name):
+            number = new_numbers.get(int(match[2]))
+            if number is None:
                 continue
-            name = f"{found[1]}{place}{found[3]}"
+            name = f"{match[1]}{number}{match[3]}"
         if name == table and keep_tokens is not None:
             tensor = tensor[torch.from_numpy(keep_tokens)]
         weights[name] = tensor

@@ -86,21 +86,21 @@ def read_vision(folder: Path, width: int) -> VisionTower:
     Raises:
         CheckpointError: there is none, or it is damaged or made for another model.
     """
-    place = folder / VISION
+    side = folder / VISION
     if not has_vision(folder):
         raise CheckpointError(
             f"{folder} has no folder {VISION!r}, so it knows texts only; train one with a stage of kind "
             '"vision", see docs/pictures.md'
         )
-    content = read_json(place / CONFIG)
+    content = read_json(side / CONFIG)
     try:
         keys = dict(content["encoder"])
         encoder = IMAGE_ENCODERS[keys.pop("kind")](**keys)
-        tower = VisionTower(from_mapping(VisionConfig, content["tower"], str(place / CONFIG)), encoder, width)
+        tower = VisionTower(from_mapping(VisionConfig, content["tower"], str(side / CONFIG)), encoder, width)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{place / CONFIG} describes no picture side known here: {error!r}") from error
-    weights = read_weights(place)
-    check_tensors(tower.state_dict(), weights, place)
+        raise CheckpointError(f"{side / CONFIG} describes no picture side known here: {error!r}") from error
+    weights = read_weights(side)
+    check_tensors(tower.state_dict(), weights, side)
     tower.load_state_dict(weights)
     return tower.eval()
 

@@ -81,15 +81,15 @@ def show_search(
     rows = [
         [
             question["question"],
-            _excerpt(by_id[found]["text"]),
+            _excerpt(by_id[answer]["text"]),
             f"{score:.3f}",
-            "yes" if found == question["passage"] else "no",
+            "yes" if answer == question["passage"] else "no",
         ]
-        for question, (found, score) in list(zip(crossing, best))[::step][:SHOWN]
+        for question, (answer, score) in list(zip(crossing, best))[::step][:SHOWN]
     ]
     title = f"questions answered in the other language (best of {len(passages)} passages)"
     show(Table(title=title, columns=["question", "passage found", "cosine", "right"], rows=rows))
-    right = sum(found == question["passage"] for question, (found, _) in zip(crossing, best))
+    right = sum(answer == question["passage"] for question, (answer, _) in zip(crossing, best))
     console.print(f"first result right for {right} of {len(crossing)} questions across languages\n")
 
 
@@ -118,7 +118,7 @@ def show_dial(
     whole, rows = settings[0], []
     for setting in settings:
         best = _best_in_other_language(embedder, long, asked, setting.vectors)
-        right = sum(found == question["passage"] for question, (found, _) in zip(asked, best))
+        right = sum(answer == question["passage"] for question, (answer, _) in zip(asked, best))
         rows.append(
             [
                 f"{setting.ratio:g}",

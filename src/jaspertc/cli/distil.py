@@ -116,13 +116,15 @@ def _print_table(run: "Distillation | VisionRun") -> None:
     from jaspertc.cli.tables import show
     from jaspertc.reports.content import Table
 
-    found = run.table()
-    if not found:
+    scores_of = run.table()
+    if not scores_of:
         return
-    names = list(dict.fromkeys(n for stage in found.values() for scores in stage.values() for n in scores))
+    names = list(
+        dict.fromkeys(n for stage in scores_of.values() for scores in stage.values() for n in scores)
+    )
     rows = [
         [stage, ratio, *(f"{100 * scores[name]:.1f}" if name in scores else "" for name in names)]
-        for stage, ratios in found.items()
+        for stage, ratios in scores_of.items()
         for ratio, scores in ratios.items()
     ]
     show(Table(title="validation x 100", columns=["stage", "at", *names], rows=rows))

@@ -207,8 +207,8 @@ def _embed_rows(
 
     def computed() -> Iterator[tuple["VectorArray", list["Id"]]]:
         for vectors in embedder.encode_stream(texts(), block_size=batch_size, **options):
-            own = [ids.popleft() for _ in range(len(vectors))]
-            yield vectors, [name for name in own if name is not None]
+            row_ids = [ids.popleft() for _ in range(len(vectors))]
+            yield vectors, [name for name in row_ids if name is not None]
 
     def write(block: tuple["VectorArray", list["Id"]]) -> int:
         vectors, names = block

@@ -57,13 +57,13 @@ def _drawn(path: Path, text_field: str, count: int) -> list[str]:
     from jaspertc.files.texts import read_texts
 
     rng = random.Random(0)
-    kept: list[str] = []
-    for place, row in enumerate(read_texts(path, text_field)):
-        if place < count:
-            kept.append(row.text)
-        elif (chosen := rng.randrange(place + 1)) < count:
-            kept[chosen] = row.text
-    return kept
+    drawn: list[str] = []
+    for number, row in enumerate(read_texts(path, text_field)):
+        if number < count:
+            drawn.append(row.text)
+        elif (chosen := rng.randrange(number + 1)) < count:
+            drawn[chosen] = row.text
+    return drawn
 
 
 def _print(result: "Optimized") -> None:

@@ -47,9 +47,9 @@ def embed_pictures(
         with progress("embedding", len(files), done=begin, unit="pictures") as advance:
             for first in range(begin, len(files), BLOCK):
                 images, names = [], []
-                for place, path in enumerate(files[first : first + BLOCK], first):
+                for number, path in enumerate(files[first : first + BLOCK], first):
                     name = path.relative_to(folder).as_posix()
-                    for image in bad.readable(place, name, path):
+                    for image in bad.readable(number, name, path):
                         images.append(image)
                         names.append(name)
                 if images:
@@ -78,12 +78,12 @@ class BadList:
 
     def attempted(self, vectors: int) -> int:
         """How many pictures an interrupted run with so many vectors was through with."""
-        place = vectors
+        slot = vectors
         for row in self.rows:
-            place += row["place"] <= place
-        return place
+            slot += row["place"] <= slot
+        return slot
 
-    def readable(self, place: int, name: str, path: Path) -> "Iterator[Image]":
+    def readable(self, number: int, name: str, path: Path) -> "Iterator[Image]":
         """The picture, or nothing, and then it is listed."""
         from jaspertc.corpus.pictures import read_picture
         from jaspertc.errors import PictureError
@@ -91,7 +91,7 @@ class BadList:
         try:
             yield read_picture(path)
         except PictureError as error:
-            if all(row["place"] != place for row in self.rows):
-                self.rows.append({"place": place, "id": name, "error": str(error)})
+            if all(row["place"] != number for row in self.rows):
+                self.rows.append({"place": number, "id": name, "error": str(error)})
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(self.rows[-1], ensure_ascii=False) + "\n")

@@ -69,17 +69,17 @@ def parse_where(conditions: list[str]) -> "dict[str, Scalar]":
 
     from jaspertc.errors import InputError
 
-    found: dict[str, Scalar] = {}
+    values: dict[str, Scalar] = {}
     for condition in conditions:
         key, equals, text = condition.partition("=")
-        if not equals or not key or key in found:
+        if not equals or not key or key in values:
             raise InputError(f"--where is {condition!r}, it must be key=value, each key at most once")
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
             value = text
-        found[key] = text if isinstance(value, (dict, list)) else value
-    return found
+        values[key] = text if isinstance(value, (dict, list)) else value
+    return values
 
 
 def _print_json(hits: "list[Hit]") -> None:

@@ -26,21 +26,21 @@ def show(table: Table, console: Console | None = None) -> None:
     table = _visible(table)
     given, console = console, console or Console(highlight=False)
     if given is None and not console.is_terminal and "COLUMNS" not in os.environ:
-        natural = sum(_natural(table, place) + GAP for place in range(len(table.columns)))
+        natural = sum(_natural(table, column) + GAP for column in range(len(table.columns)))
         console = Console(highlight=False, width=max(console.width, natural))
     width = console.width
-    for begin, places in enumerate(blocks(table, width)):
+    for begin, columns in enumerate(blocks(table, width)):
         title = Text(table.title) if table.title and not begin else None
         drawn = Drawn(
             title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
         )
         drawn.pad_edge = False
-        for place, wide in zip(places, _widths(table, places, width)):
-            figures = place > 0 and table.is_figures(place)
-            heading = Text(table.columns[place])
+        for column, wide in zip(columns, _widths(table, columns, width)):
+            figures = column > 0 and table.is_figures(column)
+            heading = Text(table.columns[column])
             drawn.add_column(heading, justify="right" if figures else "left", overflow="fold", width=wide)
         for row in table.rows:
-            drawn.add_row(*(Text(row[place]) for place in places))
+            drawn.add_row(*(Text(row[column]) for column in columns))
         console.print(drawn)
         console.print()
     if table.note:
@@ -61,36 +61,36 @@ def _visible(table: Table) -> Table:
 def blocks(table: Table, width: int) -> list[list[int]]:
     """The columns of each of the tables below each other that a width takes; all have the first column."""
     first = _least(table, 0) + 1  # rich pads the last column too
-    found, room = [[0]], width - first
-    for place in range(1, len(table.columns)):
-        needed = GAP + _least(table, place)
-        if needed > room and len(found[-1]) > 1:
-            found.append([0])
+    groups, room = [[0]], width - first
+    for column in range(1, len(table.columns)):
+        needed = GAP + _least(table, column)
+        if needed > room and len(groups[-1]) > 1:
+            groups.append([0])
             room = width - first
-        found[-1].append(place)
+        groups[-1].append(column)
         room -= needed
-    return found
+    return groups
 
 
-def _widths(table: Table, places: list[int], width: int) -> list[int]:
+def _widths(table: Table, columns: list[int], width: int) -> list[int]:
     """What each needs, and of the rest what it could use, in equal shares."""
-    widths = [_least(table, place) for place in places]
-    spare = width - sum(widths) - GAP * len(places) + 1
-    wishes = [_natural(table, place) - least for place, least in zip(places, widths)]
-    order = sorted(range(len(places)), key=lambda item: wishes[item])
-    for left, item in zip(range(len(places), 0, -1), order):
+    widths = [_least(table, column) for column in columns]
+    spare = width - sum(widths) - GAP * len(columns) + 1
+    wishes = [_natural(table, column) - least for column, least in zip(columns, widths)]
+    order = sorted(range(len(columns)), key=lambda item: wishes[item])
+    for left, item in zip(range(len(columns), 0, -1), order):
         more = max(0, min(wishes[item], spare // left))
         widths[item] += more
         spare -= more
     return widths
 
 
-def _least(table: Table, place: int) -> int:
+def _least(table: Table, column: int) -> int:
     """Characters that a column must have."""
-    most = None if table.is_figures(place) else WHOLE
-    cells = [min(cell_len(row[place]), most or cell_len(row[place])) for row in table.rows]
-    return max([1, *cells, *(min(WHOLE, cell_len(word)) for word in table.columns[place].split())])
+    most = None if table.is_figures(column) else WHOLE
+    cells = [min(cell_len(row[column]), most or cell_len(row[column])) for row in table.rows]
+    return max([1, *cells, *(min(WHOLE, cell_len(word)) for word in table.columns[column].split())])
 
 
-def _natural(table: Table, place: int) -> int:
-    return max(1, *(cell_len(text) for text in (table.columns[place], *(row[place] for row in table.rows))))
+def _natural(table: Table, column: int) -> int:
+    return max(1, *(cell_len(text) for text in (table.columns[column], *(row[column] for row in table.rows))))

@@ -19,10 +19,10 @@ def visible(text: object, *, keep: str = "") -> str:
         keep: control characters that stay, such as a line break.
     """
 
-    def symbol(found: re.Match[str]) -> str:
-        code = ord(found[0])
-        if found[0] in keep:
-            return found[0]
+    def symbol(match: re.Match[str]) -> str:
+        code = ord(match[0])
+        if match[0] in keep:
+            return match[0]
         if code < 0x20:
             return chr(0x2400 + code)
         return "␡" if code == 0x7F else f"<U+{code:04X}>"

@@ -30,8 +30,8 @@ class CountingRuntime:
 
     def embed_all(self, batches: Iterable[tuple[PackedBatch, IntArray]]) -> Iterator[FloatArray]:
         """See ``TorchRuntime.embed_all``."""
-        found: Iterator[FloatArray] = self._runtime.embed_all(self._counted(batches))
-        return found
+        vectors: Iterator[FloatArray] = self._runtime.embed_all(self._counted(batches))
+        return vectors
 
     def _counted(
         self, batches: Iterable[tuple[PackedBatch, IntArray]]

@@ -173,10 +173,10 @@ class Output:
         for name in there:
             if name.endswith(ASIDE) and name.startswith(("shard-", MANIFEST, BAD)):
                 self.folder.remove(name)
-        for place, names in ((DONE, notes), (TRIES, self.folder.sizes(TRIES))):
+        for folder, names in ((DONE, notes), (TRIES, self.folder.sizes(TRIES))):
             for name in names:
-                if place == TRIES or name.endswith(ASIDE):
-                    self.folder.remove(f"{place}/{name}")
+                if folder == TRIES or name.endswith(ASIDE):
+                    self.folder.remove(f"{folder}/{name}")
 
     def _read_note(self, name: str) -> Shard:
         table = json.loads(self.folder.read(f"{DONE}/{name}"))
@@ -184,8 +184,8 @@ class Output:
 
     def _clear(self, there: Mapping[str, int]) -> None:
         """Notes first: a shard without one is not there."""
-        for place in (DONE, TRIES):
-            names = [f"{place}/{name}" for name in self.folder.sizes(place) if name != LOCK]
+        for folder in (DONE, TRIES):
+            names = [f"{folder}/{name}" for name in self.folder.sizes(folder) if name != LOCK]
             in_parallel(self.folder.remove, names)
         in_parallel(self.folder.remove, [name for name in there if name.startswith("shard-")])
 
@@ -203,14 +203,14 @@ class Output:
             return 0
         rows = np.unique(np.concatenate([order[same], order[same + 1]]))
         starts = np.cumsum([0, *(len(table) for table in tables)])
-        places = np.searchsorted(starts, rows, side="right") - 1
+        shards = np.searchsorted(starts, rows, side="right") - 1
         seen: set[Id] = set()
         dropped = 0
-        for place in np.unique(places).tolist():
+        for place in np.unique(shards).tolist():
             shard = ordered[place]
             wrong: list[int] = []
             ids = _ids_of(self.folder, shard)
-            for row in (rows[places == place] - starts[place]).tolist():
+            for row in (rows[shards == place] - starts[place]).tolist():
                 if ids[row] in seen:
                     wrong.append(row)
                 seen.add(ids[row])
@@ -293,7 +293,7 @@ def verify(url: str) -> list[str]:
             return f"{where} was changed; remove it and run the same command again"
         return None
 
-    problems += [found for found in in_parallel(check, manifest["shards"]) if found]
+    problems += [problem for problem in in_parallel(check, manifest["shards"]) if problem]
     listed = {shard["name"] for shard in manifest["shards"]}
     problems += [
         f"{folder.url}/{name} is not listed" for name in there if name[0] != "_" and name not in listed

@@ -73,8 +73,8 @@ def read_unit(unit: Unit, fields: Fields) -> tuple[list[Row], list[Bad]]:
 
 def _line_rows(unit: Unit, fields: Fields) -> Iterator[Row | Bad]:
     lines = _packed_lines(unit) if unit.packed else _byte_lines(unit, fields.most_bytes)
-    for place, line in lines:
-        where = f"{unit.url}, {place}"
+    for offset, line in lines:
+        where = f"{unit.url}, {offset}"
         if isinstance(line, Bad):
             yield line
         elif unit.kind == ".txt" or line.strip():
@@ -177,12 +177,12 @@ def _byte_lines(unit: Unit, most: int) -> Iterator[tuple[str, bytes | Any]]:
     start = max(0, unit.start - 1)
     data = bytes(system.cat_file(path, start=start, end=unit.stop))
     size = system.size(path)
-    place = start
+    offset = start
     if unit.start:
         first = data.find(b"\n") + 1
         if not first:
             return  # the middle of a line that began before
-        data, place = data[first:], place + first
+        data, offset = data[first:], offset + first
     if not data:
         return
     end = unit.stop
@@ -195,8 +195,8 @@ def _byte_lines(unit: Unit, most: int) -> Iterator[tuple[str, bytes | Any]]:
         newline = more.find(b"\n")
         data += more if newline < 0 else more[: newline + 1]
     for line in data.removesuffix(b"\n").split(b"\n"):
-        yield f"byte {place}", line
-        place += len(line) + 1
+        yield f"byte {offset}", line
+        offset += len(line) + 1
 
 
 def _packed_lines(unit: Unit) -> Iterator[tuple[str, bytes | Any]]:
@@ -220,12 +220,12 @@ def _parquet_rows(unit: Unit, fields: Fields) -> Iterator[Row | Bad]:
     done = unit.start
     try:
         for text, name in _cells(unit, fields, [fields.text]):
-            place = f"{where}, row {done}"
+            at = f"{where}, row {done}"
             done += 1
             if isinstance(text, Exception):
-                yield Bad(place, name, NO_UTF8)
+                yield Bad(at, name, NO_UTF8)
             else:
-                yield _row(place, text, name, fields)
+                yield _row(at, text, name, fields)
     except (OSError, ValueError, KeyError):
         if not open_url(unit.url)[0].exists(open_url(unit.url)[1]):
             raise

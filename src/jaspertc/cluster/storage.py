@@ -102,16 +102,16 @@ class Folder:
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """The files right in a folder and their bytes; none if there is no such folder."""
-        place = self.path(folder) if folder else self.root
-        self.system.invalidate_cache(place)
+        path = self.path(folder) if folder else self.root
+        self.system.invalidate_cache(path)
         try:
-            found = self.system.ls(place, detail=True)
+            entries = self.system.ls(path, detail=True)
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise DataFileError(f"{self.url} cannot be read ({error})") from error
         return {
-            str(item["name"]).rsplit("/", 1)[-1]: item["size"] for item in found if item["type"] == "file"
+            str(item["name"]).rsplit("/", 1)[-1]: item["size"] for item in entries if item["type"] == "file"
         }
 
     def write(self, name: str, content: bytes) -> None:

@@ -30,9 +30,9 @@ class RemoteTeacher(Teacher):
 
     def __init__(self, config: TeacherConfig, pool: Pool) -> None:
         self.recipe, self.pool = _for_workers(config, pool), pool
-        found = self._probe([], "")
-        self.dims: int = found["dims"]
-        self.identity: dict[str, Any] = found["identity"]
+        answer = self._probe([], "")
+        self.dims: int = answer["dims"]
+        self.identity: dict[str, Any] = answer["identity"]
 
     def encode(self, texts: Sequence[str], prompt: str) -> npt.NDArray[np.float32]:
         """Vectors of a few texts, shape (N, E): the model is loaded for them alone."""
@@ -43,14 +43,14 @@ class RemoteTeacher(Teacher):
         ray = require_ray()
         task = ray.remote(num_cpus=self.pool.cpus, num_gpus=self.pool.gpus, max_calls=1)(probe)
         try:
-            found: dict[str, Any] = ray.get(task.remote(self.recipe, texts, prompt, self.pool.threads))
+            answer: dict[str, Any] = ray.get(task.remote(self.recipe, texts, prompt, self.pool.threads))
         except ray.exceptions.RayError as error:
             raise ClusterError(
                 f"teacher {self.recipe.name!r} could not be loaded by a worker: {error}"
             ) from error
-        if ERROR in found:
-            raise ClusterError(found[ERROR])
-        return found
+        if ERROR in answer:
+            raise ClusterError(answer[ERROR])
+        return answer
 
 
 def teach_on_cluster(

@@ -79,20 +79,20 @@ def find_inputs(source: str) -> list[str]:
     system, path = open_url(source)
     try:
         if has_magic(path) and not system.exists(path):
-            found = [name for name in system.glob(path) if name.lower().endswith(SUFFIXES)]
+            names = [name for name in system.glob(path) if name.lower().endswith(SUFFIXES)]
         elif system.isdir(path):
-            found = [name for name in system.find(path) if _is_shown(name.removeprefix(path))]
-            found = [name for name in found if name.lower().endswith(SUFFIXES)]
+            names = [name for name in system.find(path) if _is_shown(name.removeprefix(path))]
+            names = [name for name in names if name.lower().endswith(SUFFIXES)]
         else:
-            found = [path] if system.exists(path) else []
+            names = [path] if system.exists(path) else []
     except OSError as error:
         raise DataFileError(f"{source} cannot be read ({error})") from error
-    if not found:
+    if not names:
         raise DataFileError(f"{source} holds no {', '.join(SUFFIXES)} file; give another path")
-    for name in found:
+    for name in names:
         if not name.lower().endswith(SUFFIXES):
             raise DataFileError(f"{name} has an unknown type, it must end in {', '.join(SUFFIXES)}")
-    return sorted(full_url(system.unstrip_protocol(name)) for name in found)
+    return sorted(full_url(system.unstrip_protocol(name)) for name in names)
 
 
 def _is_shown(name: str) -> bool:
@@ -116,7 +116,7 @@ def texts_by_file(source: str, urls: list[str]) -> dict[str, str]:
 
 
 def _first_magic(path: str) -> int:
-    return next((place for place, character in enumerate(path) if has_magic(character)), len(path))
+    return next((index for index, character in enumerate(path) if has_magic(character)), len(path))
 
 
 def identity_of(urls: list[str]) -> dict[str, list[Any]]:

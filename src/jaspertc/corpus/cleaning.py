@@ -191,8 +191,8 @@ def clean_files(
                 counts.kept += 1
                 counts.changed += text != row.text
                 counts.characters += len(text)
-                own = {key: name, text_field: text}
-                write({**own, **whole, **own})  # fields stay where they were
+                written = {key: name, text_field: text}
+                write({**written, **whole, **written})  # fields stay where they were
     return counts
 
 
@@ -229,15 +229,15 @@ def read_excluded(
     Raises:
         DataFileError: a file cannot be read, or they hold no texts.
     """
-    found = 0
+    total = 0
     for path in paths:
         for text in _texts_to_exclude(path):
             excluded.add(parts_of(normalise(text)))
             advance(1)
-            found += 1
-    if not found:
+            total += 1
+    if not total:
         raise DataFileError(f"{', '.join(map(str, paths))}: no texts to exclude; give another file")
-    return found
+    return total
 
 
 def _texts_to_exclude(path: str | Path) -> Iterator[str]:

@@ -79,15 +79,15 @@ class NearDuplicates:
         keys = [
             hash(signature[band * self.rows : (band + 1) * self.rows].tobytes()) for band in range(self.bands)
         ]
-        places = {bucket[key] for bucket, key in zip(self._buckets, keys) if key in bucket}
-        if places:
-            likeness = {place: float((self._stored(place) == signature).mean()) for place in places}
-            best = max(sorted(places), key=likeness.__getitem__)
+        candidates = {bucket[key] for bucket, key in zip(self._buckets, keys) if key in bucket}
+        if candidates:
+            likeness = {stored: float((self._stored(stored) == signature).mean()) for stored in candidates}
+            best = max(sorted(candidates), key=likeness.__getitem__)
             if likeness[best] >= self.threshold:
                 return self._numbers[best]
-        place = self._store(signature, number)
+        stored = self._store(signature, number)
         for bucket, key in zip(self._buckets, keys):
-            bucket.setdefault(key, place)  # the first one only: those alike are dropped, so few share one
+            bucket.setdefault(key, stored)  # the first one only: those alike are dropped, so few share one
         return None
 
     def _signature(self, shingles: Iterable[str]) -> Signature:
@@ -98,17 +98,17 @@ class NearDuplicates:
         signature: Signature = sketch.hashvalues
         return signature
 
-    def _stored(self, place: int) -> Signature:
-        signature: Signature = self._chunks[place // CHUNK][place % CHUNK]
+    def _stored(self, row: int) -> Signature:
+        signature: Signature = self._chunks[row // CHUNK][row % CHUNK]
         return signature
 
     def _store(self, signature: Signature, number: int) -> int:
-        place = len(self._numbers)
-        if place % CHUNK == 0:
+        row = len(self._numbers)
+        if row % CHUNK == 0:
             self._chunks.append(np.empty((CHUNK, PERMUTATIONS), np.uint32))
-        self._chunks[-1][place % CHUNK] = signature
+        self._chunks[-1][row % CHUNK] = signature
         self._numbers.append(number)
-        return place
+        return row
 
 
 def shingles_of(parts: Parts) -> Iterator[str]:

@@ -106,15 +106,15 @@ def _write_parquet(
 
 def _id_type(read: ReadBlock, indices: Sequence[int]) -> type[int] | type[str] | None:
     """Integers stay integers where all ids are and fit a column; mixed ones become strings."""
-    found: type[int] | type[str] | None = None
+    kind: type[int] | type[str] | None = None
     for index in indices:
         ids = read(index, ids_only=True).ids
         if ids is None:
             return None
         if not all(isinstance(name, int) and -(2**63) <= name < 2**63 for name in ids):
             return str
-        found = int
-    return found
+        kind = int
+    return kind
 
 
 def _grouped(read: ReadBlock, indices: Sequence[int], rows: int) -> Iterator[list[Block]]:

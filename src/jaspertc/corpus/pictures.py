@@ -133,14 +133,14 @@ def to_pixels(images: Sequence["Image"], encoder: "ImageEncoder") -> np.ndarray:
 
     size = (encoder.image_size, encoder.image_size)
     mean, std = np.array(encoder.mean, np.float32), np.array(encoder.std, np.float32)
-    found = np.empty((len(images), 3, *size), np.float32)
-    for place, image in enumerate(images):
+    pixels = np.empty((len(images), 3, *size), np.float32)
+    for number, image in enumerate(images):
         if encoder.crop:
             image = ImageOps.fit(image, size, Image.Resampling.BICUBIC)
         else:
             image = image.resize(size, Image.Resampling.BICUBIC)
-        found[place] = ((np.asarray(image, np.float32) / 255 - mean) / std).transpose(2, 0, 1)
-    return found
+        pixels[number] = ((np.asarray(image, np.float32) / 255 - mean) / std).transpose(2, 0, 1)
+    return pixels
 
 
 def is_picture_folder(source: str | Path) -> bool:
@@ -177,20 +177,20 @@ def read_captioned(source: Path) -> list[Captioned]:
     """
     if source.is_dir():
         return [_beside(path) for path in files_of(source, SUFFIXES)]
-    found = []
+    pictures = []
     for number, row in enumerate(read_rows(source, {"path": TEXT}), 1):
         captions = row.get("captions")
         if not isinstance(captions, list) or not captions or not all(_is_caption(item) for item in captions):
             raise DataFileError(
                 f"{source}, row {number}: captions is {captions!r:.80}, it must be a list of texts"
             )
-        found.append(Captioned(source.parent / row["path"], tuple(captions)))
-    missing = [item.path for item in found if not item.path.is_file()]
+        pictures.append(Captioned(source.parent / row["path"], tuple(captions)))
+    missing = [item.path for item in pictures if not item.path.is_file()]
     if missing:
         raise DataFileError(
             f"{source} names {missing[0]}, which is no file, and {len(missing) - 1} more such"
         )
-    return found
+    return pictures
 
 
 def _beside(path: Path) -> Captioned:

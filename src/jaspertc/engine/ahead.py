@@ -28,15 +28,15 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Re
     """
     process = os.getpid()
     pool = ThreadPoolExecutor(1, thread_name_prefix="jaspertc-ahead")  # has no thread before the first task
-    made: Future[Result] | None = None
+    waiting: Future[Result] | None = None
     try:
         for call in _calls(work, items):
-            following = _done(call()) if made is None else pool.submit(call)
-            if made is not None:
-                yield _result(made, process)
-            made = following
-        if made is not None:
-            yield _result(made, process)
+            following = _done(call()) if waiting is None else pool.submit(call)
+            if waiting is not None:
+                yield _result(waiting, process)
+            waiting = following
+        if waiting is not None:
+            yield _result(waiting, process)
     finally:
         pool.shutdown(cancel_futures=True)
 

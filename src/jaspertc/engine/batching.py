@@ -22,11 +22,11 @@ def plan_batches(targets: IntArray, lengths: IntArray, *, token_budget: int) -> 
     order = np.argsort(-targets, kind="stable")
     batches: list[IntArray] = []
     begin = spent = read = 0
-    for place, index in enumerate(order.tolist()):
+    for position, index in enumerate(order.tolist()):
         cost, raw = int(targets[index]), int(lengths[index])
-        if place > begin and (spent + cost > token_budget or read + raw > 16 * token_budget):
-            batches.append(order[begin:place])
-            begin, spent, read = place, 0, 0
+        if position > begin and (spent + cost > token_budget or read + raw > 16 * token_budget):
+            batches.append(order[begin:position])
+            begin, spent, read = position, 0, 0
         spent, read = spent + cost, read + raw
     if len(order):
         batches.append(order[begin:])

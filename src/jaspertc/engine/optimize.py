@@ -154,20 +154,20 @@ def _check(folder: Path, out: Path, texts: Sequence[str], least: float, overwrit
 def _fewest(order: list[str], measure: "_Measure", least: float) -> tuple[tuple[str, ...], Accuracy]:
     """The shortest beginning of ``order`` that, left in bfloat16, gives ``least``; by halving."""
     low, high = 1, len(order)
-    found = measure("no layer int8", frozenset(order))
-    if found.worst < least:
+    accuracy = measure("no layer int8", frozenset(order))
+    if accuracy.worst < least:
         raise InputError(
-            f"least is {least}, but even with all layers in bfloat16 the lowest cosine is {found.worst:.5f}; "
-            "give a lower one"
+            f"least is {least}, but even with all layers in bfloat16 the lowest cosine is "
+            f"{accuracy.worst:.5f}; give a lower one"
         )
     while low < high:
         middle = (low + high) // 2
         tried = measure(f"{middle} of {len(order)} parts left out", frozenset(order[:middle]))
         if tried.worst >= least:
-            high, found = middle, tried
+            high, accuracy = middle, tried
         else:
             low = middle + 1
-    return tuple(part for part in measure.parts if part in order[:high]), found
+    return tuple(part for part in measure.parts if part in order[:high]), accuracy
 
 
 class _Measure:
@@ -192,19 +192,19 @@ class _Measure:
         dtype = "bfloat16" if exact.issuperset(self.parts) else "int8"
         runtime = OpenVINORuntime(self.encoder(exact), dtype=dtype)
         cosines = (self.vectors(Embedder(self.checkpoint, runtime)) * self.reference).sum(-1)
-        found = Accuracy(worst=float(cosines.min()), mean=float(cosines.mean()))
-        self.say(f"{what}: lowest cosine {found.worst:.5f}, mean {found.mean:.5f}")
-        return found
+        accuracy = Accuracy(worst=float(cosines.min()), mean=float(cosines.mean()))
+        self.say(f"{what}: lowest cosine {accuracy.worst:.5f}, mean {accuracy.mean:.5f}")
+        return accuracy
 
     def vectors(self, embedder: Embedder) -> np.ndarray:
         """Unit vectors at each ratio, shape (ratios, N, E), float64."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LongTextWarning)
-            found = [
+            parts = [
                 embedder.encode(self.texts, ratio=ratio, max_length=self.max_length, normalize=True)
                 for ratio in self.ratios
             ]
-        return np.stack(found).astype(np.float64)
+        return np.stack(parts).astype(np.float64)
 
     def encoder(self, exact: frozenset[str]) -> Encoder:
         """The model with int8 parts but for ``exact``, where matrices are bfloat16; vectors are as stored."""

@@ -43,8 +43,8 @@ def benchmark_tasks(name: str) -> list[Any]:
 @cache
 def published() -> dict[str, Any]:
     """Main scores x 100 as published: ``{"source", "columns", "scores": {task: [a score a column]}}``."""
-    found: dict[str, Any] = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    return found
+    content: dict[str, Any] = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    return content
 
 
 def _languages(name: str) -> list[str] | None:

@@ -133,13 +133,13 @@ class Swept:
         if not self.several:
             return self._encode(ratio, texts, prompt)
         missing = [text for text in texts if (prompt, text) not in self._kept]
-        found: dict[str, FloatArray] = {}
+        by_ratio: dict[str, FloatArray] = {}
         if missing:
-            found = dict(zip(missing, self._encode(ratio, missing, prompt)))
+            by_ratio = dict(zip(missing, self._encode(ratio, missing, prompt)))
             for text, length in zip(missing, self.lengths(missing, prompt)):
                 if length <= min(self.threshold, self.model.config.backbone.max_positions):
-                    self._kept[prompt, text] = found[text]
-        return np.stack([found[text] if text in found else self._kept[prompt, text] for text in texts])
+                    self._kept[prompt, text] = by_ratio[text]
+        return np.stack([by_ratio[text] if text in by_ratio else self._kept[prompt, text] for text in texts])
 
     def _encode(self, ratio: float, texts: Sequence[str], prompt: str) -> FloatArray:
         from jaspertc.engine.options import LongTextWarning
@@ -158,11 +158,11 @@ def read_peers(specs: Sequence[str]) -> list[TeacherConfig]:
     Raises:
         ConfigError: a kind is unknown, a file cannot be read or has a wrong key, or two peers have one name.
     """
-    found: list[TeacherConfig] = []
+    configs: list[TeacherConfig] = []
     for spec in specs:
         kind, equals, value = spec.partition("=")
         if spec.endswith(".toml") and kind not in KINDS:
-            found += _read_file(Path(spec))
+            configs += _read_file(Path(spec))
         elif not equals or kind not in KINDS or kind == "openai":
             kinds = ", ".join(name for name in KINDS if name != "openai")
             raise ConfigError(
@@ -172,14 +172,14 @@ def read_peers(specs: Sequence[str]) -> list[TeacherConfig]:
         else:
             key = MAIN_KEY.get(kind, "model")
             name = Path(value).name.split(":")[0] if kind == "function" else Path(value).name
-            place = str(Path(value).absolute()) if key in ("path", "recipe") else value
-            table = {"name": name, "kind": kind, key: place}
-            found.append(Reader(Path("--peer"), {TeacherConfig: KINDS}).section(TeacherConfig, table, spec))
-    names = [peer.name for peer in found]
+            absolute = str(Path(value).absolute()) if key in ("path", "recipe") else value
+            table = {"name": name, "kind": kind, key: absolute}
+            configs.append(Reader(Path("--peer"), {TeacherConfig: KINDS}).section(TeacherConfig, table, spec))
+    names = [peer.name for peer in configs]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two peers are called {name!r}; name them in a .toml file")
-    return found
+    return configs
 
 
 def load_peers(recipes: Sequence[TeacherConfig]) -> list[Contender]:
@@ -283,5 +283,5 @@ def _model_in_package(name: str) -> Path | None:
 
 def _megabytes(folder: Path, patterns: Sequence[str] = ("**/*",)) -> float:
     files = {path for pattern in patterns for path in folder.glob(pattern)}
-    kept = [path for path in files if path.is_file() and "__pycache__" not in path.parts]
-    return sum(path.stat().st_size for path in kept) / 1e6
+    counted = [path for path in files if path.is_file() and "__pycache__" not in path.parts]
+    return sum(path.stat().st_size for path in counted) / 1e6

@@ -168,11 +168,11 @@ class Evaluation:
         options: dict[str, Any] = {"batch_size": 1024, "show_progress_bar": False}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = mteb().evaluate(
+            results = mteb().evaluate(
                 encoder, subsets.clone(task), co2_tracker=False, encode_kwargs=options, cache=None,
                 show_progress_bar=False,
             )  # fmt: skip
-            result = found.task_results[0]
+            result = results.task_results[0]
             score = main_score(result.to_dict())
             seconds, texts = encoder.seconds, encoder.texts
             strata = {
@@ -199,12 +199,12 @@ class Evaluation:
     def _job_facts(self, job: Job, task: Any, lengths: Lengths) -> dict[str, Any]:
         contender = job.contender
         known = list(lengths.known.values())
-        kept = None
+        tokens_kept = None
         if contender.ratio is not None and known:
             targets = self.model.model.target_lengths(
                 _array(known), ratio=contender.ratio, threshold=contender.threshold
             )
-            kept = float(targets.sum() / max(1, sum(known)))
+            tokens_kept = float(targets.sum() / max(1, sum(known)))
         return {
             "name": contender.name,
             "label": contender.label,
@@ -220,7 +220,7 @@ class Evaluation:
             "limit": self.limit,
             "seed": subsets.SEED if self.limit is not None else None,
             "tokens": sum(known),
-            "share_kept": kept,
+            "share_kept": tokens_kept,
         }
 
     def _similarity(self, encoder: Encoder, task: Any) -> dict[str, Any] | None:
@@ -228,7 +228,7 @@ class Evaluation:
         if task.metadata.type != "BitextMining" or not hasattr(task, "group"):
             return None
         data = task.dataset[task.eval_splits[0]]
-        pairs = [data[place] for place in range(0, len(data), max(1, len(data) // HEAT_MAP_PAIRS))]
+        pairs = [data[number] for number in range(0, len(data), max(1, len(data) // HEAT_MAP_PAIRS))]
         sides = [[pair[name] for pair in pairs[:HEAT_MAP_PAIRS]] for name in ("sentence1", "sentence2")]
         vectors = [
             encoder.encode([{"text": side}], task_metadata=task.metadata, hf_split="", hf_subset="")

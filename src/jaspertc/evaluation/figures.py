@@ -53,9 +53,9 @@ def heat_map(label: str, similarity: Mapping[str, Any], name: str) -> Figure:
         image = axes.pcolormesh(cosines, cmap="viridis", rasterized=False)
         axes.invert_yaxis()
         axes.set_aspect("equal")
-        places = range(4, len(cosines), 5)
-        axes.set_xticks([place + 0.5 for place in places], [place + 1 for place in places])
-        axes.set_yticks([place + 0.5 for place in places], [place + 1 for place in places])
+        ticks = range(4, len(cosines), 5)
+        axes.set_xticks([place + 0.5 for place in ticks], [place + 1 for place in ticks])
+        axes.set_yticks([place + 0.5 for place in ticks], [place + 1 for place in ticks])
         axes.grid(visible=False)
         axes.set_xlabel("Chinese sentence")
         axes.set_ylabel("English sentence")
@@ -89,8 +89,8 @@ def _overall(summary: Summary, swept: Mapping[str, list[str]], times: Mapping[st
             label for label in summary.labels if summary.facts(label)["ratio"] is None and label in times
         ]
         outside = []
-        for place, label in enumerate(peers):
-            colour = COLOURS[(len(swept) + place) % len(COLOURS)]
+        for number, label in enumerate(peers):
+            colour = COLOURS[(len(swept) + number) % len(COLOURS)]
             x, y = times[label]["ms_per_text"], summary.mean(label)
             if y is None:
                 continue
@@ -123,7 +123,7 @@ def _series(
     score: Callable[[str], float | None],
     stratum: str | None = None,
 ) -> list[_Series]:
-    found = []
+    series = []
     for name, labels in swept.items():
         points = []
         for label in labels:
@@ -131,13 +131,13 @@ def _series(
             time = times[label]["strata"][stratum]["median"] if stratum else times[label]["ms_per_text"]
             if quality is not None:
                 points.append((time, quality, summary.facts(label)["ratio"]))
-        found.append(_Series(name, points))
-    return found
+        series.append(_Series(name, points))
+    return series
 
 
 def _lines(axes: Any, series: Sequence[_Series], *, ratios: bool) -> None:
-    for place, line in enumerate(series):
-        colour = COLOURS[place % len(COLOURS)]
+    for index, line in enumerate(series):
+        colour = COLOURS[index % len(COLOURS)]
         xs, ys, _ = zip(*line.points)
         axes.plot(xs, ys, "o-", color=colour, markersize=4.5, linewidth=1.6, label=line.label)
         ends = (line.points[0], line.points[-1])

@@ -49,7 +49,7 @@ class Sample:
 
     def texts(self) -> dict[str, list[str]]:
         """Length stratum -> texts, as many from each task as can be."""
-        found: dict[str, list[str]] = {}
+        by_language: dict[str, list[str]] = {}
         for stratum, most in TEXTS.items():
             queues = [
                 [row["text"] for row in self.rows if row["task"] == task and row["stratum"] == stratum]
@@ -59,8 +59,8 @@ class Sample:
                 text for round_ in range(PER_TASK) for queue in queues for text in queue[round_ : round_ + 1]
             ]
             if mixed:
-                found[stratum] = list(dict.fromkeys(mixed))[:most]
-        return found
+                by_language[stratum] = list(dict.fromkeys(mixed))[:most]
+        return by_language
 
 
 def measure(
@@ -105,7 +105,7 @@ def measure(
         "machine": machine,
         "rounds": ROUNDS,
         "texts": counts,
-        "contenders": {label: _summary(found, counts) for label, found in times.items()},
+        "contenders": {label: _summary(seconds, counts) for label, seconds in times.items()},
     }
     write_json(path, result)
     return result
@@ -113,8 +113,8 @@ def measure(
 
 def _summary(times: dict[str, list[float]], counts: dict[str, int]) -> dict[str, Any]:
     strata = {
-        name: {"median": statistics.median(found), "low": min(found), "high": max(found)}
-        for name, found in times.items()
+        name: {"median": statistics.median(seconds), "low": min(seconds), "high": max(seconds)}
+        for name, seconds in times.items()
     }
     total = sum(strata[name]["median"] * count for name, count in counts.items())
     texts = sum(counts.values())

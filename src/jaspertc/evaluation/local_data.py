@@ -58,11 +58,11 @@ class Injected:
         split = self.task.split or next((name for name in SCORED if name in splits), "all")
         if split == "all":
             return rows
-        found = [row for row in rows if row.get("split") == split]
-        if not found:
+        scored = [row for row in rows if row.get("split") == split]
+        if not scored:
             have = ", ".join(sorted(str(item) for item in splits))
             raise DataFileError(f"{self.path}: no row has the split {split!r}, there are {have}")
-        return found
+        return scored
 
 
 def build_task(task: LocalTask, folder: Path) -> Any:
@@ -86,20 +86,20 @@ def build_task(task: LocalTask, folder: Path) -> Any:
         self.data_loaded = True
 
     body = {"metadata": metadata, "load_data": load_data, "group": kind.group, **attributes}
-    made = type("Local" + "".join(part.title() for part in task.name.split("_")), (base,), body)()
-    made.load_data()
-    return made
+    task_class = type("Local" + "".join(part.title() for part in task.name.split("_")), (base,), body)()
+    task_class.load_data()
+    return task_class
 
 
 def _published_class(name: str, base: type) -> type:
     library = mteb()
     try:
-        found: type = type(library.get_task(name))
+        published: type = type(library.get_task(name))
     except KeyError:
         raise unknown(name, [task.metadata.name for task in library.get_tasks()], "MTEB task") from None
-    if not issubclass(found, base):
-        raise DataFileError(f"mteb is {name!r}, a {found.__name__}, but the kind says {base.__name__}")
-    return found
+    if not issubclass(published, base):
+        raise DataFileError(f"mteb is {name!r}, a {published.__name__}, but the kind says {base.__name__}")
+    return published
 
 
 def _column_names(base: Any) -> dict[str, str]:

@@ -55,24 +55,24 @@ class LocalTasks:
                 raise ConfigError(f"the task name {name!r} is used twice; names must differ")
 
 
-def read_local_tasks(place: Path = SAMPLES) -> tuple[Path, tuple[LocalTask, ...]]:
+def read_local_tasks(folder: Path = SAMPLES) -> tuple[Path, tuple[LocalTask, ...]]:
     """The folder of the tasks, and the tasks.
 
     Args:
-        place: a folder, or a TOML file such as ``tasks.toml``.
+        folder: a folder, or a TOML file such as ``tasks.toml``.
 
     Raises:
         DataFileError: there is no such folder, or nothing in it is a task.
         ConfigError: the TOML file has an unknown, missing or wrong key.
     """
-    if place.is_dir():
-        table = place / TABLE
-        return _from_table(table) if table.is_file() else (place, _from_names(place))
-    if not place.is_file():
+    if folder.is_dir():
+        table = folder / TABLE
+        return _from_table(table) if table.is_file() else (folder, _from_names(folder))
+    if not folder.is_file():
         raise DataFileError(
-            f"{place} does not exist; give a folder of tasks or a TOML file with [[tasks]] tables"
+            f"{folder} does not exist; give a folder of tasks or a TOML file with [[tasks]] tables"
         )
-    return _from_table(place)
+    return _from_table(folder)
 
 
 def choose(tasks: tuple[LocalTask, ...], names: list[str]) -> tuple[LocalTask, ...]:
@@ -107,20 +107,20 @@ def _from_table(file: Path) -> tuple[Path, tuple[LocalTask, ...]]:
 
 
 def _from_names(folder: Path) -> tuple[LocalTask, ...]:
-    found: list[LocalTask] = []
+    tasks: list[LocalTask] = []
     for kind in FOLDERS:
         for path in sorted((folder / kind).glob("*")):
             name = path.name
             if kind == "retrieval" and path.is_dir():
                 long = name.startswith(LONG)
-                found.append(_named(name, "long-retrieval" if long else "retrieval", path, folder))
+                tasks.append(_named(name, "long-retrieval" if long else "retrieval", path, folder))
             elif kind != "retrieval" and name.endswith(SUFFIXES):
-                found.append(_named(name.split(".jsonl")[0], kind, path, folder))
-    if not found:
+                tasks.append(_named(name.split(".jsonl")[0], kind, path, folder))
+    if not tasks:
         raise DataFileError(
             f"{folder} holds no tasks; it needs a {TABLE}, or folders named {', '.join(FOLDERS)} with data"
         )
-    return LocalTasks(tasks=tuple(found)).tasks
+    return LocalTasks(tasks=tuple(tasks)).tasks
 
 
 def _named(name: str, kind: str, path: Path, folder: Path) -> LocalTask:

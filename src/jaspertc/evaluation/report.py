@@ -115,11 +115,11 @@ def _heat_maps(summary: Summary, command: str, *, texts: bool) -> list[Section]:
     for label in [*swept[:1], *swept[-1:], *peers]:
         maps.setdefault(str(found[label].facts["similarity"]["cosines"]), label)
     figures = [
-        heat_map(label, found[label].facts["similarity"], f"heat-map-{place}")
-        for place, label in enumerate(list(maps.values())[:MAPS], 1)
+        heat_map(label, found[label].facts["similarity"], f"heat-map-{number}")
+        for number, label in enumerate(list(maps.values())[:MAPS], 1)
     ]
     first = found[labels[0]]
-    rows = [[str(place), *pair] for place, pair in enumerate(zip(*first.facts["similarity"]["texts"]), 1)]
+    rows = [[str(number), *pair] for number, pair in enumerate(zip(*first.facts["similarity"]["texts"]), 1)]
     sentences = Table(title="The sentences", columns=["", "English", "Chinese"], rows=rows)
     return [
         Section(

@@ -73,8 +73,8 @@ class Store:
         path = self.cache.get_task_result_path(task.metadata.name, meta)
         if not path.is_file() or not self._measures(path).is_file():
             return False
-        found: bool = read_json(path, AGAIN).get("dataset_revision") == task.metadata.revision
-        return found
+        same: bool = read_json(path, AGAIN).get("dataset_revision") == task.metadata.revision
+        return same
 
     def write(self, meta: Any, result: Any, measures: Mapping[str, Any]) -> None:
         """Keep a result of mteb, then its measures, without which it does not count."""
@@ -128,8 +128,8 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def main_score(result: Mapping[str, Any]) -> float:
     """The mean of the main scores of a result's splits and subsets."""
-    found = [entry["main_score"] for entries in result["scores"].values() for entry in entries]
-    return float(sum(found) / len(found))
+    scores = [entry["main_score"] for entries in result["scores"].values() for entry in entries]
+    return float(sum(scores) / len(scores))
 
 
 def _scores(folder: Path) -> Iterator[Score]:

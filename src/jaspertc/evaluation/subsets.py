@@ -30,16 +30,16 @@ def clone(task: Any, parts: Mapping[tuple[str | None, str], Any] | None = None) 
     Args:
         parts: (subset, split) -> data; the subset is ``None`` where the task has none.
     """
-    made = copy.copy(task)
-    made.rng_state, made.np_rng = copy.deepcopy((task.rng_state, task.np_rng))
+    copied = copy.copy(task)
+    copied.rng_state, copied.np_rng = copy.deepcopy((task.rng_state, task.np_rng))
     if parts:
-        made.dataset = copy.copy(task.dataset)
+        copied.dataset = copy.copy(task.dataset)
         for (subset, split), data in parts.items():
             if subset is None:
-                made.dataset[split] = data
+                copied.dataset[split] = data
             else:
-                made.dataset[subset] = {**made.dataset[subset], split: data}
-    return made
+                copied.dataset[subset] = {**copied.dataset[subset], split: data}
+    return copied
 
 
 def limited(task: Any, limit: int) -> Any:
@@ -76,26 +76,26 @@ def strata(task: Any, tokens: Callable[[Sequence[str]], Sequence[int]]) -> dict[
     """
     kinds = _kinds()
     kind = next((name for name, base in kinds.items() if isinstance(task, base)), None)
-    found = list(_scored(task))
-    if kind is None or len(found) != 1:
+    scored = list(_scored(task))
+    if kind is None or len(scored) != 1:
         return {}
-    subset, split, data = found[0]
+    subset, split, data = scored[0]
     lengths = _item_lengths(task, kind, data, tokens)
-    places: dict[str, list[int]] = {name: [] for name in STRATA}
-    for place, length in enumerate(lengths):
-        places[stratum_of(length)].append(place)
-    made: dict[str, tuple[int, Any]] = {}
-    for name, chosen in places.items():
+    rows_of: dict[str, list[int]] = {name: [] for name in STRATA}
+    for row, length in enumerate(lengths):
+        rows_of[stratum_of(length)].append(row)
+    strata_of: dict[str, tuple[int, Any]] = {}
+    for name, chosen in rows_of.items():
         if not chosen:
             continue
         if len(chosen) == len(lengths):
-            made[name] = (len(chosen), task)
+            strata_of[name] = (len(chosen), task)
         elif len(chosen) < LEAST_ITEMS or not _scorable(task, kind, data, chosen):
-            made[name] = (len(chosen), None)
+            strata_of[name] = (len(chosen), None)
         else:
             part = _with_queries(data, chosen) if kind == "retrieval" else data.select(chosen)
-            made[name] = (len(chosen), clone(task, {(subset, split): part}))
-    return made
+            strata_of[name] = (len(chosen), clone(task, {(subset, split): part}))
+    return strata_of
 
 
 def items(task: Any) -> int:
@@ -132,21 +132,21 @@ def _limited_rows(data: Any, limit: int, rng: random.Random) -> Any:
 
 
 def _limited_retrieval(data: Any, limit: int, rng: random.Random) -> Any:
-    asked = [place for place, name in enumerate(data["queries"]["id"]) if data["relevant_docs"].get(name)]
+    asked = [row for row, name in enumerate(data["queries"]["id"]) if data["relevant_docs"].get(name)]
     part = _with_queries(data, sorted(rng.sample(asked, min(limit, len(asked)))))
     needed = {document for answers in part["relevant_docs"].values() for document in answers}
     for ranked in (part["top_ranked"] or {}).values():
         needed.update(ranked)
     ids = data["corpus"]["id"]
-    others = [place for place, name in enumerate(ids) if name not in needed]
+    others = [row for row, name in enumerate(ids) if name not in needed]
     room = max(0, DOCUMENTS_PER_QUERY * limit - len(needed))
-    kept = set(rng.sample(others, min(room, len(others))))
-    chosen = [place for place, name in enumerate(ids) if name in needed or place in kept]
+    others_kept = set(rng.sample(others, min(room, len(others))))
+    chosen = [row for row, name in enumerate(ids) if name in needed or row in others_kept]
     return {**part, "corpus": data["corpus"].select(chosen)}
 
 
-def _with_queries(data: Any, places: list[int]) -> Any:
-    queries = data["queries"].select(places)
+def _with_queries(data: Any, rows: list[int]) -> Any:
+    queries = data["queries"].select(rows)
     names = set(queries["id"])
     ranked = data["top_ranked"]
     return {
@@ -179,9 +179,9 @@ def _item_lengths(
     return [max(lengths) for lengths in zip(*columns)]
 
 
-def _scorable(task: Any, kind: str, data: Any, places: list[int]) -> bool:
+def _scorable(task: Any, kind: str, data: Any, rows: list[int]) -> bool:
     name = {"sts": "score", "pair": "label_column_name", "clustering": "label_column_name"}.get(kind)
     if name is None:
         return True
     column = data[getattr(task, name, name)]
-    return len({str(column[place]) for place in places}) > 1
+    return len({str(column[row]) for row in rows}) > 1

@@ -44,15 +44,15 @@ class Summary:
     @cached_property
     def groups(self) -> list[str]:
         """The kinds of tasks that are common to all contenders."""
-        found = {score.group for score in self.scores if score.task in self.common}
-        return sorted(found, key=lambda group: (list(GROUPS).index(group) if group in GROUPS else 99, group))
+        groups = {score.group for score in self.scores if score.task in self.common}
+        return sorted(groups, key=lambda group: (list(GROUPS).index(group) if group in GROUPS else 99, group))
 
     @cached_property
     def tasks(self) -> list[str]:
         """All tasks, by kind."""
-        order = {group: place for place, group in enumerate(GROUPS)}
-        found = {score.task: order.get(score.group, 99) for score in self.scores}
-        return sorted(found, key=lambda task: (found[task], task))
+        order = {group: number for number, group in enumerate(GROUPS)}
+        order_of = {score.task: order.get(score.group, 99) for score in self.scores}
+        return sorted(order_of, key=lambda task: (order_of[task], task))
 
     @cached_property
     def common(self) -> frozenset[str]:
@@ -72,26 +72,26 @@ class Summary:
 
     def mean(self, label: str, group: str | None = None) -> float | None:
         """Mean score x 100 over the common tasks, of one kind or of all."""
-        found = [
+        values = [
             100 * score.score
             for score in self.scores
             if score.label == label and score.task in self.common and group in (None, score.group)
         ]
-        return statistics.fmean(found) if found else None
+        return statistics.fmean(values) if values else None
 
     def type_mean(self, label: str) -> float | None:
         """Mean x 100 of the means of the kinds of tasks."""
-        found = [mean for group in self.groups if (mean := self.mean(label, group)) is not None]
-        return statistics.fmean(found) if found else None
+        means = [mean for group in self.groups if (mean := self.mean(label, group)) is not None]
+        return statistics.fmean(means) if means else None
 
     def stratum_mean(self, label: str, stratum: str) -> float | None:
         """Mean score x 100 of the items of a length, over the tasks that have enough of them."""
-        found = [
+        values = [
             100 * score.facts["strata"][stratum]["score"]
             for score in self.scores
             if score.label == label and score.task in self.in_stratum(stratum)
         ]
-        return statistics.fmean(found) if found else None
+        return statistics.fmean(values) if values else None
 
     def in_stratum(self, stratum: str) -> frozenset[str]:
         """The common tasks with a score for items of this length."""
@@ -122,23 +122,23 @@ class Summary:
 
     def kept(self, label: str) -> float | None:
         """Share of the common tasks' tokens that compression keeps; ``None`` for a peer."""
-        found = [
+        shares = [
             (score.facts["share_kept"], score.facts["tokens"])
             for score in self.scores
             if score.label == label
             and score.task in self.common
             and score.facts.get("share_kept") is not None
         ]
-        total = sum(tokens for _, tokens in found)
-        return sum(share * tokens for share, tokens in found) / total if total else None
+        total = sum(tokens for _, tokens in shares)
+        return sum(share * tokens for share, tokens in shares) / total if total else None
 
     def swept(self) -> dict[str, list[str]]:
         """Models with two or more ratios -> their labels, highest ratio first."""
-        found: dict[str, list[str]] = {}
+        ratios: dict[str, list[str]] = {}
         for label in self.labels:
             if self.facts(label)["ratio"] is not None:
-                found.setdefault(label.split(" @ ")[0], []).append(label)
-        return {name: labels for name, labels in found.items() if len(labels) > 1}
+                ratios.setdefault(label.split(" @ ")[0], []).append(label)
+        return {name: labels for name, labels in ratios.items() if len(labels) > 1}
 
 
 def distinct(scores: Iterable[Score]) -> list[Score]:
@@ -156,8 +156,8 @@ def distinct(scores: Iterable[Score]) -> list[Score]:
         settings = by_label[score.label]
         notes = [
             f"{key} {str(score.facts.get(key))[:6]}"
-            for place, key in enumerate(keys)
-            if len({values[place] for values in settings}) > 1
+            for number, key in enumerate(keys)
+            if len({values[number] for values in settings}) > 1
         ]
         renamed.append(replace(score, label=f"{score.label} ({', '.join(notes)})") if notes else score)
     return renamed

@@ -19,13 +19,13 @@ def overview(summary: Summary, latency: Mapping[str, Any], digits: int = 2) -> T
         facts = summary.facts(label)
         means = [summary.mean(label), summary.type_mean(label)]
         kinds = [summary.mean(label, group) for group in summary.groups]
-        speed, kept = speeds.get(label, {}).get("texts_per_second"), summary.kept(label)
+        speed, share = speeds.get(label, {}).get("texts_per_second"), summary.kept(label)
         rows.append(
             [
                 label,
                 *(_score(mean, digits) for mean in means),
                 _number(speed),
-                NONE if kept is None else f"{kept:.0%}",
+                NONE if share is None else f"{share:.0%}",
                 _number(facts["megabytes"]),
                 str(facts["dims"]),
                 *(_score(mean, digits) for mean in kinds),
@@ -135,7 +135,7 @@ def _number(value: float | None) -> str:
     return NONE if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _time(found: Mapping[str, float] | None) -> str:
-    if found is None:
+def _time(seconds: Mapping[str, float] | None) -> str:
+    if seconds is None:
         return NONE
-    return f"{found['median']:.3g} ({found['low']:.3g}–{found['high']:.3g})"
+    return f"{seconds['median']:.3g} ({seconds['low']:.3g}–{seconds['high']:.3g})"

@@ -34,8 +34,8 @@ class Layers:
         if not self.config.causal:
             seen = graph.unsqueeze(self.layout.real, 1, 2)
         else:  # empty cells lie at the end
-            places = graph.range(graph.dimension(self.layout.real, 1))
-            seen = graph.op("LessOrEqual", graph.unsqueeze(places, 0), graph.unsqueeze(places, 1))
+            positions = graph.range(graph.dimension(self.layout.real, 1))
+            seen = graph.op("LessOrEqual", graph.unsqueeze(positions, 0), graph.unsqueeze(positions, 1))
         return graph.op("Where", seen, np.array(0, np.float32), FAR)
 
     def attend(self, q: Value, k: Value, v: Value) -> Value:
@@ -81,15 +81,15 @@ def bert(layers: Layers, x: Value, backbone: Any) -> Value:
     """Compressed word embeddings, (C, D) -> last hidden states, (C, D)."""
     graph, config, linear = layers.graph, layers.config, layers.products.linear
     tables = backbone.embeddings
-    places = array(tables.position_embeddings.weight)[tables.position_offset :]
-    rows = graph.weight("positions.weight", places + array(tables.token_type_embeddings.weight)[0])
+    positions = array(tables.position_embeddings.weight)[tables.position_offset :]
+    rows = graph.weight("positions.weight", positions + array(tables.token_type_embeddings.weight)[0])
     x = layers.norm(
         "embeddings.norm", x + graph.op("Gather", rows, layers.layout.positions), tables.LayerNorm
     )
     gelu = {"none": "none", "tanh": "tanh"}[config.gelu]
     for number, layer in enumerate(backbone.encoder.layer):
-        name, own = f"layer.{number}", layer.attention.self
-        qkv = linear(f"{name}.qkv", x, own.query, own.key, own.value)
+        name, attention = f"layer.{number}", layer.attention.self
+        qkv = linear(f"{name}.qkv", x, attention.query, attention.key, attention.value)
         q, k, v = layers.split(qkv, *[config.hidden_size] * 3)
         seen = layers.attend(q * config.head_dim**-0.5, k, v)
         seen = linear(f"{name}.attention", seen, layer.attention.output.dense)
@@ -106,14 +106,14 @@ def qwen3(layers: Layers, x: Value, backbone: Any) -> Value:
     turns = _Rotary(layers)
     width, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     for number, layer in enumerate(backbone.layers):
-        name, own, mlp = f"layer.{number}", layer.self_attn, layer.mlp
+        name, attention, mlp = f"layer.{number}", layer.self_attn, layer.mlp
         y = layers.rms(f"{name}.norm", x, layer.input_layernorm)
         q, k, v = layers.split(
-            linear(f"{name}.qkv", y, own.q_proj, own.k_proj, own.v_proj), width, keys, keys
+            linear(f"{name}.qkv", y, attention.q_proj, attention.k_proj, attention.v_proj), width, keys, keys
         )
-        q = turns.turned(f"{name}.q", q, own.q_norm, config.head_dim**-0.5)
-        k = turns.turned(f"{name}.k", k, own.k_norm, 1.0)
-        x = x + linear(f"{name}.attention", layers.attend(q, k, v), own.o_proj)
+        q = turns.turned(f"{name}.q", q, attention.q_norm, config.head_dim**-0.5)
+        k = turns.turned(f"{name}.k", k, attention.k_norm, 1.0)
+        x = x + linear(f"{name}.attention", layers.attend(q, k, v), attention.o_proj)
         y = layers.rms(f"{name}.mlp.norm", x, layer.post_attention_layernorm)
         gate, up = layers.split(
             linear(f"{name}.up", y, mlp.gate_proj, mlp.up_proj), *[config.intermediate_size] * 2

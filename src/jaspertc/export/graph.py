@@ -69,9 +69,9 @@ class Graph:
     ) -> list[Value]:
         """All outputs of a new node; an input of ``None`` is left out."""
         names = ["" if item is None else self.value(item).name for item in inputs]
-        made = [Value(self, f"v{len(self.nodes)}_{place}") for place in range(outputs)]
-        self.nodes.append(helper.make_node(kind, names, [value.name for value in made], **attributes))
-        return made
+        values = [Value(self, f"v{len(self.nodes)}_{number}") for number in range(outputs)]
+        self.nodes.append(helper.make_node(kind, names, [value.name for value in values], **attributes))
+        return values
 
     def value(self, item: "Value | Array | float") -> Value:
         """A value as it is; an array as a constant; a Python integer as int64, a float as float32."""

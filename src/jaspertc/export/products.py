@@ -99,8 +99,8 @@ class Products:
         high = graph.op("Max", graph.reduce("Max", x, 1, keepdims=True), np.array(1e-12, np.float32))
         scale = (high - low) * np.array(1 / 255, np.float32)
         zero = graph.op("Round", low / scale)  # in -255 ... 0
-        places = graph.reshape(graph.cast(graph.op("Neg", zero), np.uint8), -1)
-        rounded = graph.op("QuantizeLinear", x, graph.reshape(scale, -1), places, axis=0)
+        zeros = graph.reshape(graph.cast(graph.op("Neg", zero), np.uint8), -1)
+        rounded = graph.op("QuantizeLinear", x, graph.reshape(scale, -1), zeros, axis=0)
         return rounded, scale, zero * scale
 
 

@@ -22,21 +22,21 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
         DataFileError: there are none.
     """
     if is_pattern(folder):
-        found = [path for path in map(Path, iglob(str(folder), recursive=True)) if _fits(path, suffixes)]
+        files = [path for path in map(Path, iglob(str(folder), recursive=True)) if _fits(path, suffixes)]
         kind = "a pattern without"
     else:
-        found = [
+        files = [
             path
             for path in folder.rglob("*")
             if _fits(path, suffixes) and not _is_hidden(path.relative_to(folder))
         ]
         kind = "a folder without"
-    if not found:
+    if not files:
         others = f" (nor {', '.join(suffixes[1:])})" if suffixes[1:] else ""
         raise DataFileError(
             f"{folder} is {kind} {suffixes[0]} files{others}; give one that has some, or a file"
         )
-    return sorted(set(found), key=lambda path: path.parts)
+    return sorted(set(files), key=lambda path: path.parts)
 
 
 def root_of(folder: Path) -> Path:

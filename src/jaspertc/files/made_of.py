@@ -51,9 +51,9 @@ def require_same(
     Raises:
         error: they differ; each value is named, as it was and as it is.
     """
-    found = differences(before, now, but=but)
-    if found:
-        raise error(f"{holds}: {found}; {fix}")
+    different = differences(before, now, but=but)
+    if different:
+        raise error(f"{holds}: {different}; {fix}")
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -66,9 +66,9 @@ def opened(path: Input) -> Iterator[IO[bytes]]:
     if str(path) == STDIN:
         yield sys.stdin.buffer
         return
-    place = Path(path) if isinstance(path, str) else path
-    suffix = PurePath(place.name).suffix.lower()
-    with place.open("rb") as file:
+    local = Path(path) if isinstance(path, str) else path
+    suffix = PurePath(local.name).suffix.lower()
+    with local.open("rb") as file:
         if suffix == GZIP:
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield cast(IO[bytes], unpacked)

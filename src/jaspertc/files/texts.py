@@ -178,10 +178,10 @@ def blocks(rows: Iterable[Row], size: int, characters: int = BLOCK_CHARACTERS) -
 
 def expanded(paths: Iterable[str | Path]) -> list[Path]:
     """The paths, in place of each pattern the files it fits."""
-    found: list[Path] = []
+    files: list[Path] = []
     for path in map(Path, paths):
-        found += files_of(path, SUFFIXES) if is_pattern(path) else [path]
-    return found
+        files += files_of(path, SUFFIXES) if is_pattern(path) else [path]
+    return files
 
 
 def _is_one_text(source: str | Path, file: Path) -> bool:

@@ -101,9 +101,9 @@ class Rectangles:
             too_many = padded > (1 + PADDING_SHARE) * tokens + PADDING_TOKENS
             end = begin + (int(np.argmax(too_many)) if too_many.any() else len(tokens))
             texts = order[begin:end]
-            places = np.arange(lengths[texts[-1]])
-            inside = places < lengths[texts][:, None]
-            rows.append(offsets[texts][:, None] + np.where(inside, places, 0))
+            positions = np.arange(lengths[texts[-1]])
+            inside = positions < lengths[texts][:, None]
+            rows.append(offsets[texts][:, None] + np.where(inside, positions, 0))
             real.append(inside)
             shapes.append(inside.shape)
             begin = end
@@ -126,14 +126,14 @@ class _Pad(torch.autograd.Function):
     """(C, ...) -> (P, ...); gradients of padding, which nothing reads, are dropped."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
+    def forward(ctx: Any, x: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
+        ctx.save_for_backward(cells)
         return x.index_select(0, rows)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (places,) = ctx.saved_tensors
-        return gradient.index_select(0, places), None, None
+        (cells,) = ctx.saved_tensors
+        return gradient.index_select(0, cells), None, None
 
 
 def _padded(x: Tensor, boxes: Rectangles) -> Tensor:

@@ -22,5 +22,5 @@ def text_flops(config: BackboneConfig, compressed: int) -> int:
 def encoder_flops(config: ModelConfig, tokens: int, compressed: int) -> int:
     """FLOPs of compressor and backbone for one text of ``tokens``, of which ``compressed`` are left."""
     cls = compressor_class(config.compressor.kind)
-    own = cls.flops(config.compressor, config.backbone.hidden_size, tokens)
-    return own + text_flops(config.backbone, compressed)
+    compression = cls.flops(config.compressor, config.backbone.hidden_size, tokens)
+    return compression + text_flops(config.backbone, compressed)

@@ -124,15 +124,15 @@ def picture_losses(
         parts["cosine"] = objective.cosine * cosine_loss(F.normalize(pictures, dim=-1), targets)
     for width in (None, *objective.matryoshka):
         ours, theirs = (F.normalize(side[:, :width], dim=-1) for side in (pictures, captions))
-        found = _between_texts(objective, ours, targets, queries=0, negatives=0, seed=seed)
+        between = _between_texts(objective, ours, targets, queries=0, negatives=0, seed=seed)
         if objective.contrastive:
-            own = torch.arange(len(ours), device=ours.device)
+            diagonal = torch.arange(len(ours), device=ours.device)
             both = [
-                contrastive_loss(one, other, own, temperature=objective.temperature)
+                contrastive_loss(one, other, diagonal, temperature=objective.temperature)
                 for one, other in ((ours, theirs), (theirs, ours))
             ]
-            found["contrastive"] = objective.contrastive * torch.stack(both).mean()
-        for name, value in found.items():
+            between["contrastive"] = objective.contrastive * torch.stack(both).mean()
+        for name, value in between.items():
             parts[name] = parts[name] + value if name in parts else value
     return parts
 

@@ -164,7 +164,7 @@ def with_compressor_keys(table: Any) -> Any:
     if name not in start_names():
         return table
     known = {item.name for item in fields(start_class(name).Config)}
-    own = known - {item.name for item in fields(CompressorConfig)}
-    keys = {key: value for key, value in table.items() if key in own}
-    rest = {key: value for key, value in table.items() if key not in own}
+    added = known - {item.name for item in fields(CompressorConfig)}
+    keys = {key: value for key, value in table.items() if key in added}
+    rest = {key: value for key, value in table.items() if key not in added}
     return {**rest, "compressor_keys": {**table.get("compressor_keys", {}), **keys}}

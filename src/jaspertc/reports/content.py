@@ -17,9 +17,9 @@ class Table:
     note: str = ""
     command: str = ""
 
-    def is_figures(self, place: int) -> bool:
+    def is_figures(self, column: int) -> bool:
         """Whether a column has numbers only: they stand to the right and are never cut or folded."""
-        return all(NUMBER.match(row[place]) for row in self.rows)
+        return all(NUMBER.match(row[column]) for row in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)

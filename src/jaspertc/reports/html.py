@@ -54,7 +54,7 @@ a { color: inherit; text-underline-offset: .2em; }
 
 def to_html(report: Report) -> str:
     """The whole page."""
-    anchors = [f"s{place}" for place, _ in enumerate(report.sections, 1)]
+    anchors = [f"s{number}" for number, _ in enumerate(report.sections, 1)]
     links = "\n".join(
         f'<a href="#{anchor}">{escape(section.title)}</a>'
         for anchor, section in zip(anchors, report.sections)
@@ -112,8 +112,8 @@ def _figure(figure: Figure, *, titled: bool) -> str:
 
 
 def _table(table: Table) -> Iterator[str]:
-    numeric = [table.is_figures(place) for place in range(len(table.columns))]
-    kinds = [' class="number"' if number and place else "" for place, number in enumerate(numeric)]
+    numeric = [table.is_figures(column) for column in range(len(table.columns))]
+    kinds = [' class="number"' if number and column else "" for column, number in enumerate(numeric)]
     yield '<div class="scroll"><table><thead><tr>'
     yield "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, table.columns))
     yield "</tr></thead><tbody>"

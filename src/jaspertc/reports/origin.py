@@ -27,21 +27,21 @@ def machine() -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """Of Python, and of those packages that are installed."""
-    found = {"python": platform.python_version()}
+    by_name = {"python": platform.python_version()}
     for package in packages:
         with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            by_name[package] = version(package)
+    return by_name
 
 
 def command_line(arguments: Sequence[str] | None = None, *, program: str = "jaspertc") -> str:
     """The command being run, without the folders of this machine: of absolute paths the last part is kept."""
-    found = []
+    words = []
     for item in sys.argv[1:] if arguments is None else arguments:
         key, equals, value = item.partition("=")
         if equals and os.path.isabs(value):
             item = f"{key}={Path(value).name}"
         elif os.path.isabs(item):
             item = Path(item).name
-        found.append(f'"{item}"' if " " in item else item)
-    return " ".join([program, *found])
+        words.append(f'"{item}"' if " " in item else item)
+    return " ".join([program, *words])

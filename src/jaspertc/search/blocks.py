@@ -140,14 +140,14 @@ def _put(
     transposed: bool,
 ) -> None:
     """``transposed``: word by word, (W, S), in which order codes are compared fastest."""
-    for block, places in _by_block(numbers, slots):
+    for block, inputs in _by_block(numbers, slots):
         stored = connection.execute(f"SELECT data FROM {table} WHERE block = ?", (block,)).fetchone()
         shape = (rows.shape[1], slots) if transposed else (slots, *rows.shape[1:])
         content = np.zeros(shape, dtype=rows.dtype)
         if stored is not None:
             content = np.frombuffer(stored[0], dtype=rows.dtype).reshape(shape).copy()
         target = content.T if transposed else content
-        target[(numbers[places] - 1) % slots] = rows[places]
+        target[(numbers[inputs] - 1) % slots] = rows[inputs]
         connection.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (block, content.tobytes()))
 
 

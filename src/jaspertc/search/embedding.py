@@ -86,8 +86,8 @@ class Embedding:
         for text, vector in zip(texts, vectors):
             if not np.isfinite(vector).all():
                 raise InputError(f"the model gives no finite vector for the text {text!r:.80}")
-        found: FloatArray = np.asarray(vectors, dtype=np.float32)
-        return found
+        rows: FloatArray = np.asarray(vectors, dtype=np.float32)
+        return rows
 
     def query(self, text: str, vector: FloatArray | None = None) -> FloatArray:
         """Unit vector of a query, shape (E,), unless somebody has computed it already.
@@ -99,12 +99,12 @@ class Embedding:
             vector = self._embedder.encode_query(
                 text, ratio=QUERY_RATIO, threshold=self._info.threshold, normalize=True
             )
-        found: FloatArray = np.asarray(vector, dtype=np.float32)
-        if found.shape != (self._info.dims,):
-            raise InputError(f"vector has shape {found.shape}, it must have ({self._info.dims},)")
-        if not np.isfinite(found).all():
+        query: FloatArray = np.asarray(vector, dtype=np.float32)
+        if query.shape != (self._info.dims,):
+            raise InputError(f"vector has shape {query.shape}, it must have ({self._info.dims},)")
+        if not np.isfinite(query).all():
             raise InputError(f"the model gives no finite vector for the query {text!r:.80}")
-        return found
+        return query
 
     def _count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(row) for row in self._embedder.tokenize(texts)]

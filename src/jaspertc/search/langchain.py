@@ -45,5 +45,5 @@ class JaspertcRetriever(BaseRetriever):  # type: ignore[misc]
 
 def _metadata(hit: Hit) -> dict[str, Any]:
     passage = hit.passage
-    place = {"start": passage.start, "stop": passage.stop, "heading": passage.heading}
-    return {**hit.metadata, "score": hit.score, **place}
+    span = {"start": passage.start, "stop": passage.stop, "heading": passage.heading}
+    return {**hit.metadata, "score": hit.score, **span}

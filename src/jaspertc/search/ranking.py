@@ -79,8 +79,8 @@ def by_vector(
 def cosines(vectors: FloatArray, query: FloatArray) -> FloatArray:
     """Cosine of each vector to a query, shape (N, E) -> (N,); 0 for a vector of zeros."""
     lengths = np.sqrt(np.einsum("ne,ne->n", vectors, vectors)) * np.linalg.norm(query)
-    found: FloatArray = vectors @ query / np.maximum(lengths, np.finfo(np.float32).tiny)
-    rounded: FloatArray = np.rint(found * np.float32(GRAIN)) / np.float32(GRAIN)
+    scores: FloatArray = vectors @ query / np.maximum(lengths, np.finfo(np.float32).tiny)
+    rounded: FloatArray = np.rint(scores * np.float32(GRAIN)) / np.float32(GRAIN)
     return rounded
 
 
@@ -142,9 +142,9 @@ def _informative(
         "SELECT coalesce((SELECT max(number) FROM passages), 0) - (SELECT count(*) FROM holes)"
     ).fetchone()
     scored = 0
-    for place, term in enumerate(sorted(whole, key=lambda term: counts[term])):
+    for number, term in enumerate(sorted(whole, key=lambda term: counts[term])):
         scored += counts[term]
-        if place and scored > MOST_SCORED:
+        if number and scored > MOST_SCORED:
             whole.remove(term)
     weights = (math.log((total - counts[term] + 0.5) / (counts[term] + 0.5)) for term in whole)
     return whole, (BM25_K1 + 1) * sum(max(1e-6, weight) for weight in weights)
@@ -183,18 +183,18 @@ def _by_code(
     nearest = np.array([], dtype=np.uint16)
     limit = len(cosine)
     for blocks, parts in scan(connection, "codes", CODE_SLOTS, _blocks_of(allowed, CODE_SLOTS)):
-        found = _numbers(blocks, CODE_SLOTS)
+        stored = _numbers(blocks, CODE_SLOTS)
         distances = np.concatenate([_distances(part, code) for part in parts])
-        usable = _usable(found, dead, allowed)
+        usable = _usable(stored, dead, allowed)
         occurrences += np.bincount(distances[usable], minlength=len(cosine))
         chosen = np.flatnonzero(usable & (distances < limit))
-        numbers, nearest = np.append(numbers, found[chosen]), np.append(nearest, distances[chosen])
+        numbers, nearest = np.append(numbers, stored[chosen]), np.append(nearest, distances[chosen])
         if len(numbers) > 2 * count:  # seldom: most blocks have none that is near enough
-            kept = np.argpartition(nearest, count)[:count]
-            numbers, nearest, limit = numbers[kept], nearest[kept], int(nearest[kept].max())
-    kept = np.argsort(nearest, kind="stable")[:count]
+            best = np.argpartition(nearest, count)[:count]
+            numbers, nearest, limit = numbers[best], nearest[best], int(nearest[best].max())
+    best = np.argsort(nearest, kind="stable")[:count]
     moments = np.array([occurrences.sum(), occurrences @ cosine, occurrences @ np.square(cosine)])
-    return Ranking(numbers[kept], cosine[nearest[kept]], _deviation(moments))
+    return Ranking(numbers[best], cosine[nearest[best]], _deviation(moments))
 
 
 def _distances(data: bytes, code: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
@@ -229,8 +229,8 @@ def _dead(connection: sqlite3.Connection) -> IntArray:
 
 def _usable(numbers: IntArray, dead: IntArray, allowed: IntArray | None) -> npt.NDArray[np.bool_]:
     if allowed is not None:
-        places = np.searchsorted(allowed, numbers)
-        is_allowed: npt.NDArray[np.bool_] = allowed[np.minimum(places, len(allowed) - 1)] == numbers
+        positions = np.searchsorted(allowed, numbers)
+        is_allowed: npt.NDArray[np.bool_] = allowed[np.minimum(positions, len(allowed) - 1)] == numbers
         return is_allowed
     usable: npt.NDArray[np.bool_] = numbers < dead[-1]
     begin, end = np.searchsorted(dead[:-1], [numbers[0], numbers[-1] + 1])

@@ -89,6 +89,6 @@ def _refine_batch(
     with index.connections.writing() as writer, transaction(writer):
         now = {row[:5] for row in writer.execute(query, numbers)}
         same = [place for place, row in enumerate(rows) if row[:5] in now]
-        kept = np.array([rows[place][0] for place in same], dtype=np.int64)
-        replace_vectors(writer, index.info.layout, kept, ratio, vectors[same])
+        refined = np.array([rows[place][0] for place in same], dtype=np.int64)
+        replace_vectors(writer, index.info.layout, refined, ratio, vectors[same])
     return len(same)

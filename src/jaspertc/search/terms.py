@@ -25,7 +25,7 @@ def terms(text: str) -> list[str]:
         if word:
             parts.append(word)
         else:
-            parts += [unspaced[place : place + 2] for place in range(len(unspaced))]
+            parts += [unspaced[index : index + 2] for index in range(len(unspaced))]
     return parts
 
 

@@ -75,7 +75,7 @@ def remove(path: Path, names: Sequence[str]) -> int:
     ids: list[str] = []
     with opened(path, "remove documents from") as (connection, _):
         for name in names:
-            found = [
+            present = [
                 row[0]
                 for row in connection.execute(
                     "SELECT id FROM documents WHERE id = ? OR source IN "
@@ -83,12 +83,12 @@ def remove(path: Path, names: Sequence[str]) -> int:
                     (name, name, source_name(Path(name), path.parent)),
                 )
             ]
-            if not found:
+            if not present:
                 raise IndexFileError(
                     f"{path} has neither a document nor a file {name!r}; nothing was removed; "
                     f"jaspertc index --output {path} --list shows its files"
                 )
-            ids += found
+            ids += present
         return _remove(connection, ids)
 
 

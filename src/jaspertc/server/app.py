@@ -94,9 +94,9 @@ def create_app(
 
 def _middleware(settings: ServerSettings, metrics: Metrics) -> list[Middleware]:
     """Outermost first."""
-    found = [Middleware(Record, metrics=metrics), Middleware(Addresses)]
+    layers = [Middleware(Record, metrics=metrics), Middleware(Addresses)]
     if settings.cors_origins:
-        found.append(
+        layers.append(
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(settings.cors_origins),
@@ -105,11 +105,11 @@ def _middleware(settings: ServerSettings, metrics: Metrics) -> list[Middleware]:
                 expose_headers=sorted(EXPOSED),
             )
         )
-    found.append(Middleware(Gate, keys=settings.api_keys, allow_any_host=settings.allow_without_key))
-    found.append(
+    layers.append(Middleware(Gate, keys=settings.api_keys, allow_any_host=settings.allow_without_key))
+    layers.append(
         Middleware(BodyLimits, most_bytes=settings.max_request_bytes, seconds=settings.body_timeout_s)
     )
-    return found
+    return layers
 
 
 def _handlers() -> dict[Any, Callable[[Request, Any], Any]]:

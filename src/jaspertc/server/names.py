@@ -51,16 +51,16 @@ def parse_name(given: str, *, served: str, prompts: Iterable[str]) -> Alias:
     """
     known = list(prompts)
     rest = given[len(served) :] if given.startswith(served) else None
-    found: dict[str, str] = {}
+    parts: dict[str, str] = {}
     while rest:
         match = _SUFFIX.match(rest)
         kind = match.lastgroup if match else None
-        if match is None or kind is None or kind in found:
+        if match is None or kind is None or kind in parts:
             rest = None
             break
-        found[kind] = match.group(kind)
+        parts[kind] = match.group(kind)
         rest = rest[match.end() :]
-    if rest is None or ("prompt" in found and found["prompt"] not in known):
+    if rest is None or ("prompt" in parts and parts["prompt"] not in known):
         names = ", ".join([served, *(f"{served}:{prompt}" for prompt in known)])
         raise RequestError(
             f"no model {given[:100]!r} here; this server has {names}, each also with a compression ratio "
@@ -70,7 +70,7 @@ def parse_name(given: str, *, served: str, prompts: Iterable[str]) -> Alias:
             code="model_not_found",
         )
     return Alias(
-        prompt_name=found.get("prompt"), ratio=_ratio(found["ratio"], given) if "ratio" in found else None
+        prompt_name=parts.get("prompt"), ratio=_ratio(parts["ratio"], given) if "ratio" in parts else None
     )
 
 

@@ -65,15 +65,15 @@ def listen(settings: ServerSettings) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        found = socket.socket(family, kind, protocol)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); choose another "
             "with --port, or 0 for any free one"
         ) from error
-    return found
+    return listener
 
 
 def serve(app: FastAPI, settings: ServerSettings) -> None:

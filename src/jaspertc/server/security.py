@@ -28,23 +28,23 @@ def read_keys(file: Path | None, environment: Mapping[str, str] = os.environ) ->
         ConfigError: the file cannot be read or has no key, or a key is shorter than 16 characters or holds
             something else than printable ASCII. The message never shows a key.
     """
-    found: list[str] = []
+    keys: list[str] = []
     if file is not None:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the file of API keys {file} cannot be read: {error}") from error
-        found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-        if not found:
+        keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        if not keys:
             raise ConfigError(f"the file of API keys {file} has no key; write one a line")
-    found += [key.strip() for key in environment.get(KEYS_VARIABLE, "").split(",") if key.strip()]
-    for number, key in enumerate(found, 1):
+    keys += [key.strip() for key in environment.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+    for number, key in enumerate(keys, 1):
         if len(key) < LEAST_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
             raise ConfigError(
                 f"API key {number} has {len(key)} characters; a key needs at least {LEAST_KEY_LENGTH} "
                 "printable ASCII characters without spaces, such as python's secrets.token_urlsafe()"
             )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(keys))
 
 
 def is_loopback(host: str) -> bool:

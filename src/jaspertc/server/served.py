@@ -103,7 +103,7 @@ class ServedModel:
         """
         vocabulary = self.embedder.config.backbone.vocab_size
         positions = self.embedder.config.backbone.max_positions
-        found = []
+        checked = []
         for index, row in enumerate(rows):
             wrong = next((item for item in row if not 0 <= item < vocabulary), None)
             if wrong is not None:
@@ -120,8 +120,8 @@ class ServedModel:
                     param="input",
                     code="context_length_exceeded",
                 )
-            found.append(np.array(row, dtype=np.int64))
-        return TextRows.whole(found)
+            checked.append(np.array(row, dtype=np.int64))
+        return TextRows.whole(checked)
 
     def targets(
         self, texts: TextRows, *, ratio: float, threshold: int | None, max_compressed: int | None

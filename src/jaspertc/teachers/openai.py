@@ -113,14 +113,14 @@ class OpenAITeacher(Teacher):
         with ThreadPoolExecutor(self.config.parallel) as pool:
             futures = [pool.submit(self._request, batch) for batch in batches]
             try:
-                found = [future.result() for future in futures]
+                parts = [future.result() for future in futures]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        widths = sorted({rows.shape[1] for rows in found})
+        widths = sorted({rows.shape[1] for rows in parts})
         if len(widths) > 1:
             raise self._error(f"gave vectors of different widths: {', '.join(map(str, widths))}")
-        return np.concatenate(found)
+        return np.concatenate(parts)
 
     def _request(self, texts: list[str]) -> FloatArray:
         body: dict[str, Any] = {
@@ -165,18 +165,18 @@ class OpenAITeacher(Teacher):
     def _vectors(self, answer: Any, count: int) -> FloatArray:
         try:
             items = answer["data"]
-            places = [int(item["index"]) for item in items]
+            order = [int(item["index"]) for item in items]
             rows = [_decoded(item["embedding"]) for item in items]
         except (KeyError, TypeError, ValueError) as error:
             raise self._error(
                 f"gave no list of embeddings ({type(error).__name__}: {error}); is it an embeddings model?"
             ) from error
-        if sorted(places) != list(range(count)):
-            raise self._error(f"gave {len(places)} embeddings for {count} texts, or wrong indices")
+        if sorted(order) != list(range(count)):
+            raise self._error(f"gave {len(order)} embeddings for {count} texts, or wrong indices")
         if len({row.shape for row in rows}) != 1 or rows[0].ndim != 1 or not len(rows[0]):
             raise self._error("gave vectors of different widths, or none at all")
         vectors = np.empty((count, len(rows[0])), dtype=np.float32)
-        vectors[places] = rows
+        vectors[order] = rows
         return vectors
 
     def _error(self, message: str) -> TeacherError:
@@ -193,9 +193,9 @@ def _decoded(value: Any) -> FloatArray:
 def _server_message(error: urllib.error.HTTPError) -> str:
     try:
         content = error.read(10_000)
-        found = json.loads(content)
-        found = found.get("error", found)
-        return str(found.get("message", found) if isinstance(found, dict) else found)[:300]
+        body = json.loads(content)
+        body = body.get("error", body)
+        return str(body.get("message", body) if isinstance(body, dict) else body)[:300]
     except (OSError, http.client.HTTPException, ValueError, AttributeError):
         return "no message"
 

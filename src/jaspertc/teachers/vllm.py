@@ -113,8 +113,8 @@ class VLLMTeacher(Teacher):
         rows = self.tokenizer([prompt + text for text in texts], truncation=True, max_length=self.max_length)
         prompts = [{"prompt_token_ids": list(row)} for row in rows["input_ids"]]
         try:
-            found = self.model.embed(prompts, use_tqdm=False)
-            return np.array([item.outputs.embedding for item in found], dtype=np.float32)
+            outputs = self.model.embed(prompts, use_tqdm=False)
+            return np.array([item.outputs.embedding for item in outputs], dtype=np.float32)
         except (AttributeError, ValueError) as error:
             raise TeacherError(
                 f"teacher {self.name!r}: vLLM gave no embeddings ({type(error).__name__}: {error}); the "
@@ -145,8 +145,8 @@ def _content_hash(model: str) -> str | None:
             from huggingface_hub import try_to_load_from_cache
         except ImportError:
             return None
-        found = try_to_load_from_cache(model, "config.json")
-        if not isinstance(found, str):
+        config = try_to_load_from_cache(model, "config.json")
+        if not isinstance(config, str):
             return None
-        folder = Path(found).parent
+        folder = Path(config).parent
     return files_hash(folder, (path for path in folder.rglob("*") if path.suffix in MODEL_FILES))

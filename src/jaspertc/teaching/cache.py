@@ -91,9 +91,9 @@ class VectorCache:
         try:
             return KeyIndex(self.keys)
         except DuplicateError as error:
-            name, places = self.id_of(error.rows[0]), [self.shard_of(row).name for row in error.rows]
+            name, shards = self.id_of(error.rows[0]), [self.shard_of(row).name for row in error.rows]
             raise CacheError(
-                f"{self.folder}: id {name!r} is both in {places[0]} and {places[1]}; {REPAIR}"
+                f"{self.folder}: id {name!r} is both in {shards[0]} and {shards[1]}; {REPAIR}"
             ) from error
 
     def ids(self) -> Iterator[str]:
@@ -158,10 +158,10 @@ class VectorCache:
         result: FloatArray = np.empty((len(rows), self.dims), dtype=dtype)
         numbers = np.searchsorted(self.starts, rows, side="right") - 1
         order = np.argsort(numbers, kind="stable")
-        for places in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
-            if len(places):
-                number = int(numbers[places[0]])
-                result[places] = self._map(number)[rows[places] - self.starts[number]]
+        for rows_of_shard in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+            if len(rows_of_shard):
+                number = int(numbers[rows_of_shard[0]])
+                result[rows_of_shard] = self._map(number)[rows[rows_of_shard] - self.starts[number]]
         return result
 
     def _map(self, number: int) -> npt.NDArray[np.float16]:
@@ -225,22 +225,24 @@ class CacheWriter:
                     f"{self.folder} has {orphans[0]} but no {MANIFEST}; restore it, or remove the folder"
                 )
             self.manifest.write(self.folder)
-        found = read_manifest(self.folder)
-        require_same_teacher(self.folder, found.identity, self.manifest.identity)
+        manifest = read_manifest(self.folder)
+        require_same_teacher(self.folder, manifest.identity, self.manifest.identity)
         if self.repair:
-            found = self._without_damaged(found)
+            manifest = self._without_damaged(manifest)
         self.cache = VectorCache(self.folder)
-        self.manifest = replace(self.manifest, shards=found.shards)
+        self.manifest = replace(self.manifest, shards=manifest.shards)
 
-    def _without_damaged(self, found: Manifest) -> Manifest:
-        damaged = [shard for shard, wrong in damages(self.folder, found) if wrong is not None]
+    def _without_damaged(self, manifest: Manifest) -> Manifest:
+        damaged = [shard for shard, wrong in damages(self.folder, manifest) if wrong is not None]
         if damaged:
-            found = replace(found, shards=tuple(shard for shard in found.shards if shard not in damaged))
-            found.write(self.folder)
+            manifest = replace(
+                manifest, shards=tuple(shard for shard in manifest.shards if shard not in damaged)
+            )
+            manifest.write(self.folder)
             for shard in damaged:
                 for path in shard.paths(self.folder).values():
                     path.unlink(missing_ok=True)
-        return found
+        return manifest
 
     def add(self, ids: Sequence[str], keys: KeyArray, vectors: FloatArray) -> None:
         """Make a shard; once this returns it is there for good.

@@ -105,11 +105,11 @@ def choose_teachers(recipe: Recipe, name: str | None) -> tuple[TeacherConfig, ..
     Raises:
         ConfigError: there is none of that name.
     """
-    found = tuple(teacher for teacher in recipe.teachers if name in (None, teacher.name))
-    if not found:
+    chosen = tuple(teacher for teacher in recipe.teachers if name in (None, teacher.name))
+    if not chosen:
         names = ", ".join(teacher.name for teacher in recipe.teachers)
         raise ConfigError(f"there is no teacher {name!r}; the recipe has {names}")
-    return found
+    return chosen
 
 
 def check_roles(teachers: Iterable[TeacherConfig], roles: Iterable[str]) -> None:

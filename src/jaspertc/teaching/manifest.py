@@ -137,11 +137,11 @@ def _damage(folder: Path, shard: Shard, dims: int, checksums: bool) -> str | Non
                 size, due = path.stat().st_size, shape[0] * shape[1] * item_bytes
                 if size < due:
                     return f"{where} is truncated: {path.name} has {size} of over {due} bytes; {REPAIR}"
-                found = _shape(path)
-                if found is None:
+                actual = _shape(path)
+                if actual is None:
                     return f"{where} is truncated, or {path.name} has a broken header; {REPAIR}"
-                if found != shape or size > due + HEADER_BYTES:
-                    return f"{where} is misaligned: {path.name} has shape {found}, {shape} is due; {REPAIR}"
+                if actual != shape or size > due + HEADER_BYTES:
+                    return f"{where} is misaligned: {path.name} has shape {actual}, {shape} is due; {REPAIR}"
             if (checksums or part == "texts") and sha256_of(path) != getattr(shard, part):
                 return f"{where} was edited: {path.name} has another checksum than {MANIFEST} says; {REPAIR}"
     except OSError as error:

@@ -17,8 +17,8 @@ CUT = 10
 
 def cosines(first: FloatArray, second: FloatArray) -> FloatArray:
     """Cosine of each pair of rows, (N, E) and (N, E) -> (N,)."""
-    found: FloatArray = (unit(first) * unit(second)).sum(axis=1)
-    return found
+    scores: FloatArray = (unit(first) * unit(second)).sum(axis=1)
+    return scores
 
 
 def spearman(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
@@ -36,9 +36,9 @@ def spearman(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 
 
 def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    _, numbers, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    ranks: npt.NDArray[np.float64] = ((2 * ends - counts - 1) / 2)[places]
+    ranks: npt.NDArray[np.float64] = ((2 * ends - counts - 1) / 2)[numbers]
     return ranks
 
 
@@ -62,10 +62,10 @@ def retrieval_scores(
     for begin in range(0, len(queries), QUERIES_AT_ONCE):
         scores = queries[begin : begin + QUERIES_AT_ONCE] @ documents.T
         for row, wanted in zip(scores, relevant[begin : begin + QUERIES_AT_ONCE]):
-            places = _places(row, wanted)
-            first += places[0] == 0
+            ranks = _places(row, wanted)
+            first += ranks[0] == 0
             best = _gain(range(min(len(wanted), CUT)))
-            gains += _gain(place for place in places if place < CUT) / best
+            gains += _gain(rank for rank in ranks if rank < CUT) / best
     return first / len(queries), gains / len(queries)
 
 
@@ -77,5 +77,5 @@ def _places(row: FloatArray, wanted: set[int]) -> list[int]:
     return [rank + int((row[others] >= row[index]).sum()) for rank, index in enumerate(rows)]
 
 
-def _gain(places: Iterable[int]) -> float:
-    return float(sum(1 / np.log2(2 + place) for place in places))
+def _gain(ranks: Iterable[int]) -> float:
+    return float(sum(1 / np.log2(2 + rank) for rank in ranks))

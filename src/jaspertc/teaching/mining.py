@@ -159,38 +159,38 @@ class PairMiner:
                 )
                 chosen = self._choose(ranking, own, start, summary)
                 yield [
-                    _line(documents, *texts, float(score), found, scores)
-                    for texts, score, (found, scores) in zip(block, own, chosen)
+                    _line(documents, *texts, float(score), negatives, scores)
+                    for texts, score, (negatives, scores) in zip(block, own, chosen)
                 ]
                 start += len(block)
 
     def _blocks(self, ids: list[str], queries: int, advance: Callable[[int], None]) -> Iterator[FloatArray]:
         """The documents' vectors, block by block, none of which has documents of two files."""
         for pair, begin, end in zip(self.pairs, self.rows, self.rows[1:]):
-            first, last = (int(place) for place in np.searchsorted(self.first_rows, [begin, end]))
-            for place in range(first, last, DOCUMENTS):
-                names = ids[place : min(place + DOCUMENTS, last)]
+            first, last = (int(at) for at in np.searchsorted(self.first_rows, [begin, end]))
+            for at in range(first, last, DOCUMENTS):
+                names = ids[at : min(at + DOCUMENTS, last)]
                 yield self.targets.vectors(names, pair.positive_role)
                 advance(queries * len(names))
 
     def _choose(
-        self, ranking: Ranking, own: FloatArray, start: int, summary: Summary
+        self, ranking: Ranking, positives: FloatArray, start: int, summary: Summary
     ) -> Iterator[tuple[list[int], list[float]]]:
-        """The negatives of each query and their scores, and count what happened; ``own`` has shape (N,)."""
-        here = slice(start, start + len(own))
+        """The negatives of each query and their scores, and count what happened; ``positives``: (N,)."""
+        here = slice(start, start + len(positives))
         documents, scores = ranking
         wanted = documents != NOTHING
         wanted &= ~self.known.hold(self.query_of[here], documents)
         wanted &= self.document_contents[documents] != self.query_contents[here, None]
-        summary.answered += int(((scores <= own[:, None]) | ~wanted).all(axis=1).sum())
-        low = scores <= np.float32(self.settings.ceiling) * own[:, None]
+        summary.answered += int(((scores <= positives[:, None]) | ~wanted).all(axis=1).sum())
+        low = scores <= np.float32(self.settings.ceiling) * positives[:, None]
         summary.false_negatives += int((wanted & ~low).sum())
-        kept = first_of_each_row(wanted & low, self.settings.negatives)
-        counts = kept.sum(axis=1)
+        chosen = first_of_each_row(wanted & low, self.settings.negatives)
+        counts = chosen.sum(axis=1)
         summary.negatives += int(counts.sum())
         summary.fewer += int((counts < self.settings.negatives).sum())
         summary.without += int((counts == 0).sum())
-        for row, mask in enumerate(kept):
+        for row, mask in enumerate(chosen):
             yield documents[row, mask].tolist(), scores[row, mask].tolist()
 
 
@@ -216,16 +216,21 @@ class _Documents:
 
 
 def _line(
-    documents: _Documents, query: Text, positive: Text, own: float, found: list[int], scores: list[float]
+    documents: _Documents,
+    query: Text,
+    positive: Text,
+    positive_score: float,
+    negatives: list[int],
+    scores: list[float],
 ) -> bytes:
     row = {
         "query_id": query.id,
         "positive_id": positive.id,
-        "negative_ids": [documents.ids[number] for number in found],
+        "negative_ids": [documents.ids[number] for number in negatives],
         "query": query.text,
         "positive": positive.text,
-        "negatives": [documents.text(number) for number in found],
-        "positive_score": round(own, DIGITS),
+        "negatives": [documents.text(number) for number in negatives],
+        "positive_score": round(positive_score, DIGITS),
         "negative_scores": [round(score, DIGITS) for score in scores],
     }
     return json_line(row)

@@ -73,8 +73,8 @@ def first_of_each_row(wanted: BoolArray, count: int) -> BoolArray:
     >>> first_of_each_row(np.array([[True, False, True, True]]), 2)
     array([[ True, False,  True, False]])
     """
-    kept: BoolArray = wanted & (np.cumsum(wanted, axis=1) <= count)
-    return kept
+    first: BoolArray = wanted & (np.cumsum(wanted, axis=1) <= count)
+    return first
 
 
 class KnownPairs:
@@ -93,6 +93,6 @@ class KnownPairs:
     def hold(self, queries: IntArray, documents: IntArray) -> BoolArray:
         """Whether documents answer queries: shapes (N,), (N, D) -> (N, D)."""
         wanted = queries[:, None] * self.count + documents
-        places = np.minimum(np.searchsorted(self.codes, wanted), len(self.codes) - 1)
-        found: BoolArray = self.codes[places] == wanted
-        return found
+        rows = np.minimum(np.searchsorted(self.codes, wanted), len(self.codes) - 1)
+        known: BoolArray = self.codes[rows] == wanted
+        return known

@@ -83,8 +83,8 @@ class RecipeTexts:
 
     def keys(self, role: str | None = None) -> KeyArray:
         """Keys of the texts of a role, or of all, without repeats."""
-        found = [item.keys[~item.repeats] for item in self.files if role in (None, item.file.role)]
-        return np.concatenate([np.zeros((0, 3), "<u8"), *found])
+        keys = [item.keys[~item.repeats] for item in self.files if role in (None, item.file.role)]
+        return np.concatenate([np.zeros((0, 3), "<u8"), *keys])
 
     def read(self, role: str) -> Iterator[Text]:
         """The texts of a role, without repeats, in the order of ``keys(role)``.
@@ -173,11 +173,11 @@ def _has_no_ids(file: TextFile) -> bool:
     return next(read_texts(file.path, file.text_field, file.id_field)).id is None
 
 
-def _same_id(files: tuple[TextFile, ...], places: list[tuple[int, int]]) -> ConfigError:
-    index, row = places[0]
+def _same_id(files: tuple[TextFile, ...], rows: list[tuple[int, int]]) -> ConfigError:
+    index, row = rows[0]
     name = next(islice(read_file(files[index]), row, None)).id
-    found = [f"text {row + 1} of texts.files[{index}] ({files[index].path})" for index, row in places]
+    names = [f"text {row + 1} of texts.files[{index}] ({files[index].path})" for index, row in rows]
     return ConfigError(
-        f"id {name!r} is used twice, by {found[0]} and {found[1]}; give each text an id of its own, or the "
+        f"id {name!r} is used twice, by {names[0]} and {names[1]}; give each text an id of its own, or the "
         "files different id_prefix"
     )

@@ -43,8 +43,8 @@ class ScoreRow:
     @property
     def mean(self) -> float:
         """Over sets: of Spearman's correlation and nDCG@10."""
-        found = [score for name, score in self.scores.items() if not name.endswith("recall@1")]
-        return float(np.mean(found))
+        scores = [score for name, score in self.scores.items() if not name.endswith("recall@1")]
+        return float(np.mean(scores))
 
 
 class Scoring:
@@ -134,11 +134,11 @@ class Scoring:
     def _sample_vectors(self, teacher: TeacherConfig) -> FloatArray:
         main = self._main[teacher.name]
         if main is not None:
-            found = [main[role].vectors([text.id for text in texts]) for role, texts in self._sample.items()]
+            parts = [main[role].vectors([text.id for text in texts]) for role, texts in self._sample.items()]
         else:
             lookup = self._lookup(teacher)
-            found = [lookup(role, [text.text for text in texts]) for role, texts in self._sample.items()]
-        return np.concatenate(found).astype(np.float32)
+            parts = [lookup(role, [text.text for text in texts]) for role, texts in self._sample.items()]
+        return np.concatenate(parts).astype(np.float32)
 
     def _sample_in_main(self, teacher: TeacherConfig) -> dict[str, VectorCache] | None:
         """The teacher's own caches by role, if they have the texts to fit on."""
@@ -171,8 +171,8 @@ class Scoring:
             texts = list(self._needed.get(role, ()))
             if self._main[teacher.name] is None:
                 texts += [text.text for text in self._sample.get(role, ())]
-            found = by_folder.setdefault(folder, {})
-            found.update({content_id(text): Text(content_id(text), text) for text in texts})
+            jobs = by_folder.setdefault(folder, {})
+            jobs.update({content_id(text): Text(content_id(text), text) for text in texts})
         for folder, wanted in by_folder.items():
             yield self._job(
                 teacher, self.loaded[teacher.name], folder, prompts[folder], list(wanted.values())

@@ -77,13 +77,13 @@ class Targets:
                 folder = recipe.cache.folder / teacher.folder_of(role)
                 if folder not in self._caches:
                     self._caches[folder] = VectorCache(folder, verify=verify)
-        found = RecipeTexts(recipe) if texts is None else texts
+        read = RecipeTexts(recipe) if texts is None else texts
         for teacher in recipe.teachers:
             for role in recipe.roles:
-                require_all(self._cache(teacher, role), found, role)
+                require_all(self._cache(teacher, role), read, role)
         sample = {
             role: [text.id for text in chosen]
-            for role, chosen in found.sample(recipe.fusion.fit_texts).items()
+            for role, chosen in read.sample(recipe.fusion.fit_texts).items()
         }
         self.parts = [
             fit_fusion(teacher, self._teacher_vectors(teacher, sample)) for teacher in recipe.teachers

@@ -47,44 +47,44 @@ def read_validation(validation: Validation) -> tuple[list[PairSet], list[Retriev
 
 
 def _read_pairs(file: PairFile) -> PairSet:
-    found = PairSet(name=file.name, role=file.role, first=[], second=[], scores=[])
+    pairs = PairSet(name=file.name, role=file.role, first=[], second=[], scores=[])
     for where, row in islice(_rows(file.path, file.where), file.limit):
-        found.first.append(_text(where, row, file.first_field))
-        found.second.append(_text(where, row, file.second_field))
+        pairs.first.append(_text(where, row, file.first_field))
+        pairs.second.append(_text(where, row, file.second_field))
         score = value_of(where, row, file.score_field)
         if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
             raise DataFileError(f"{where}: {file.score_field!r} is {score!r:.80}, it must be a number")
-        found.scores.append(float(score))
-    if len(set(found.scores)) < 2:
+        pairs.scores.append(float(score))
+    if len(set(pairs.scores)) < 2:
         raise ConfigError(_nothing("sts", file) + ", or all have the same score")
-    return found
+    return pairs
 
 
 def _read_retrieval(file: RetrievalFile) -> RetrievalSet:
-    places: dict[str, int] = {}
+    number_of: dict[str, int] = {}
     documents: list[str] = []
     if file.corpus is not None:
         for where, row in _rows(file.corpus, {}):
             name = str(value_of(where, row, file.corpus_id_field))
-            if name in places:
+            if name in number_of:
                 raise DataFileError(f"{where}: the id {name!r} comes twice; give each document its own")
-            places[name] = len(documents)
+            number_of[name] = len(documents)
             documents.append(_text(where, row, file.corpus_text_field))
     relevant: dict[str, set[int]] = {}
     for where, row in islice(_in_part(file), file.limit):
         query = _text(where, row, file.query_field)
         if file.corpus is None:
             answer = _text(where, row, file.positive_field)
-            if answer not in places:
-                places[answer] = len(documents)
+            if answer not in number_of:
+                number_of[answer] = len(documents)
                 documents.append(answer)
         else:
             answer = str(value_of(where, row, file.positive_field))
-            if answer not in places:
+            if answer not in number_of:
                 raise DataFileError(
                     f"{where}: {file.positive_field!r} is {answer!r:.80}, not in {file.corpus}"
                 )
-        relevant.setdefault(query, set()).add(places[answer])
+        relevant.setdefault(query, set()).add(number_of[answer])
     if not relevant:
         raise ConfigError(_nothing("retrieval", file))
     return RetrievalSet(
@@ -128,10 +128,10 @@ def _text(where: str, row: Mapping[str, Any], name: str) -> str:
 
 def texts_by_role(pairs: Sequence[PairSet], retrieval: Sequence[RetrievalSet]) -> dict[str, list[str]]:
     """The different texts that the sets need, by role."""
-    found: dict[str, dict[str, None]] = {}
+    by_role: dict[str, dict[str, None]] = {}
     for pair in pairs:
-        found.setdefault(pair.role, {}).update(dict.fromkeys([*pair.first, *pair.second]))
+        by_role.setdefault(pair.role, {}).update(dict.fromkeys([*pair.first, *pair.second]))
     for item in retrieval:
-        found.setdefault(item.query_role, {}).update(dict.fromkeys(item.queries))
-        found.setdefault(item.document_role, {}).update(dict.fromkeys(item.documents))
-    return {role: list(texts) for role, texts in found.items()}
+        by_role.setdefault(item.query_role, {}).update(dict.fromkeys(item.queries))
+        by_role.setdefault(item.document_role, {}).update(dict.fromkeys(item.documents))
+    return {role: list(texts) for role, texts in by_role.items()}

@@ -30,13 +30,13 @@ def verify_folder(folder: Path, texts: RecipeTexts, roles: Sequence[str]) -> Rep
         return Report(summary="no vectors that can be read", problems=[str(error)])
     problems = [wrong for _, wrong in damages(folder, manifest) if wrong is not None]
     rows = sum(shard.rows for shard in manifest.shards)
-    found = f"{len(manifest.shards)} shards, {rows} vectors of {manifest.dims} dimensions"
+    said = f"{len(manifest.shards)} shards, {rows} vectors of {manifest.dims} dimensions"
     if problems:
-        return Report(summary=f"{found}; {len(problems)} shards are damaged", problems=problems)
+        return Report(summary=f"{said}; {len(problems)} shards are damaged", problems=problems)
     cache = VectorCache(folder, verify=False)
     for role in roles:
         try:
             require_all(cache, texts, role)
         except CacheError as error:
             problems.append(str(error))
-    return Report(summary=f"{found}; {'not complete' if problems else 'all sound'}", problems=problems)
+    return Report(summary=f"{said}; {'not complete' if problems else 'all sound'}", problems=problems)

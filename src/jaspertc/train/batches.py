@@ -34,10 +34,10 @@ class Order:
 
     def at(self, step: int) -> IntArray:
         """The numbers of a step, shape (batch_size,)."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, batch = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = (epoch, self._order(np.random.default_rng([self.seed, epoch])))
-        begin = place * self.batch_size
+        begin = batch * self.batch_size
         return self._epoch[1][begin : begin + self.batch_size]
 
     def _order(self, rng: np.random.Generator) -> IntArray:
@@ -52,7 +52,7 @@ class Order:
             batches += [chunk[at : at + self.batch_size] for at in range(0, len(chunk), self.batch_size)]
         full = [batch for batch in batches if len(batch) == self.batch_size]
         rest = [batch for batch in batches if len(batch) < self.batch_size]
-        return np.concatenate([*(full[place] for place in rng.permutation(len(full))), *rest])
+        return np.concatenate([*(full[number] for number in rng.permutation(len(full))), *rest])
 
 
 class TextBatches:
@@ -125,19 +125,19 @@ class PairBatches:
 
     def __call__(self, step: int) -> StepBatch:
         """The queries and documents of a step."""
-        places = self.order.at(step)
-        documents = self.documents[places]
+        pairs = self.order.at(step)
+        documents = self.documents[pairs]
         rng = np.random.default_rng([self.config.seed, step, 2])
         others = self.documents[rng.integers(0, len(self.documents), documents.shape), 0]
         documents = np.where(documents < 0, others, documents)
-        numbers = np.concatenate([self.queries[places], documents.reshape(-1)])
+        numbers = np.concatenate([self.queries[pairs], documents.reshape(-1)])
         return _batch(
             self.tokens,
             numbers,
             self.targets_of,
             self.prompt_dropout,
             (self.config.seed, step),
-            queries=len(places),
+            queries=len(pairs),
             negatives=documents.shape[1] - 1,
         )
 
@@ -172,13 +172,13 @@ def _batch(
 
 def targets_by_role(tokens: Tokens, numbers: IntArray, targets_of: TargetsOf) -> FloatArray:
     """Unit targets of texts of any role, shape (B, E), in their order."""
-    found: FloatArray | None = None
-    for place, role in enumerate(tokens.roles):
-        where = np.flatnonzero(tokens.role_of[numbers] == place)
+    targets: FloatArray | None = None
+    for role_number, role in enumerate(tokens.roles):
+        where = np.flatnonzero(tokens.role_of[numbers] == role_number)
         if len(where):
             vectors = targets_of([tokens.ids[number] for number in numbers[where].tolist()], role)
-            if found is None:
-                found = np.empty((len(numbers), vectors.shape[1]), np.float32)
-            found[where] = vectors
-    assert found is not None
-    return found
+            if targets is None:
+                targets = np.empty((len(numbers), vectors.shape[1]), np.float32)
+            targets[where] = vectors
+    assert targets is not None
+    return targets

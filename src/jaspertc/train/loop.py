@@ -212,11 +212,11 @@ def _forget_after(path: Path, done: int) -> None:
 
 def _set_trainable(encoder: nn.Module, config: StageConfig, step: int) -> None:
     patterns = [*config.trainable, *(later.parameters for later in config.unfreeze if step >= later.step)]
-    found = False
+    any_trained = False
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(not patterns or any(re.search(pattern, name) for pattern in patterns))
-        found = found or parameter.requires_grad
-    if not found:
+        any_trained = any_trained or parameter.requires_grad
+    if not any_trained:
         raise ConfigError(f"{config.name}.trainable {patterns} matches no parameter of the model")
 
 

@@ -127,16 +127,16 @@ class KeptFeatures:
 
     def _computed(self, view: int, advance: Advance) -> np.ndarray:
         """Shape (P, R, F), float16."""
-        found = np.empty((len(self._pictures), sum(self._sizes), self._tower.encoder.width), np.float16)
-        for begin in range(0, len(found), AT_ONCE):
-            end = min(begin + AT_ONCE, len(found))
+        features = np.empty((len(self._pictures), sum(self._sizes), self._tower.encoder.width), np.float16)
+        for begin in range(0, len(features), AT_ONCE):
+            end = min(begin + AT_ONCE, len(features))
             pixels = read_pixels(self._pictures, range(begin, end), self._stage, self._tower, view)
             with torch.inference_mode():
                 grid = self._features(pixels).cpu()
                 parts = [self._tower.pool(grid, size) for size in self._sizes]
-            found[begin:end] = torch.cat(parts, dim=1).numpy()
+            features[begin:end] = torch.cat(parts, dim=1).numpy()
             advance(end - begin)
-        return found
+        return features
 
 
 def read_pixels(

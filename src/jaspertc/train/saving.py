@@ -37,7 +37,7 @@ def save_state(
         settings: what determines the run (see ``files.made_of``); another one is refused at ``load_state``.
         write: false on all processes but one: only take part.
     """
-    place = folder / f"step-{step:08d}"
+    path = folder / f"step-{step:08d}"
     weights = gathered(encoder.state_dict().items(), keep=write)
     moments = gathered(
         (
@@ -49,14 +49,14 @@ def save_state(
         keep=write,
     )
     if not write:
-        return place
-    with folder_aside(place) as aside:
+        return path
+    with folder_aside(path) as aside:
         save_file(weights, str(aside / "weights.safetensors"))
         save_file(moments, str(aside / "optimizer.safetensors"))
         (aside / "state.json").write_text(json.dumps({"step": step, "settings": settings}))
     for old in saved_states(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
-    return place
+    return path
 
 
 def saved_states(folder: Path) -> list[Path]:
@@ -65,7 +65,7 @@ def saved_states(folder: Path) -> list[Path]:
 
 
 def load_state(
-    place: Path, encoder: nn.Module, optimizer: torch.optim.Adam, settings: Mapping[str, Any]
+    path: Path, encoder: nn.Module, optimizer: torch.optim.Adam, settings: Mapping[str, Any]
 ) -> int:
     """Put a saved state back into ``encoder`` and ``optimizer``; returns the steps done.
 
@@ -73,15 +73,15 @@ def load_state(
         TrainingError: the state was made with other settings, or its files are damaged.
     """
     try:
-        state = json.loads((place / "state.json").read_text())
-        weights = load_file(str(place / "weights.safetensors"))
-        moments = load_file(str(place / "optimizer.safetensors"))
+        state = json.loads((path / "state.json").read_text())
+        weights = load_file(str(path / "weights.safetensors"))
+        moments = load_file(str(path / "optimizer.safetensors"))
     except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
-            f"{place} cannot be read ({error}); delete it to resume from the one before"
+            f"{path} cannot be read ({error}); delete it to resume from the one before"
         ) from error
     before, fix = state["settings"], "use the same recipe, or another folder"
-    require_same(f"{place} was made with other settings", before, settings, fix, error=TrainingError)
+    require_same(f"{path} was made with other settings", before, settings, fix, error=TrainingError)
     set_weights(encoder, weights)
     for name, parameter in encoder.named_parameters():
         if f"{name}/step" in moments:
@@ -92,17 +92,17 @@ def load_state(
     return int(state["step"])
 
 
-def average_weights(places: Sequence[Path]) -> dict[str, Tensor]:
+def average_weights(states: Sequence[Path]) -> dict[str, Tensor]:
     """The mean of the weights of several states of one run.
 
     Raises:
         TrainingError: there are none.
     """
-    if not places:
+    if not states:
         raise TrainingError("no saved states to average; save some first")
     total: dict[str, Tensor] = {}
-    for place in places:
-        for name, tensor in load_file(str(place / "weights.safetensors")).items():
+    for path in states:
+        for name, tensor in load_file(str(path / "weights.safetensors")).items():
             total[name] = total[name] + tensor.double() if name in total else tensor.double()
-    first = load_file(str(places[0] / "weights.safetensors"))
-    return {name: (tensor / len(places)).to(first[name].dtype) for name, tensor in total.items()}
+    first = load_file(str(states[0] / "weights.safetensors"))
+    return {name: (tensor / len(states)).to(first[name].dtype) for name, tensor in total.items()}

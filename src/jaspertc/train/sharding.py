@@ -63,12 +63,12 @@ def whole(tensor: Tensor) -> Tensor:
 
 def gathered(tensors: Iterable[tuple[str, Tensor]], *, keep: bool) -> dict[str, Tensor]:
     """Whole tensors in main memory; every process must take part, those without ``keep`` get none."""
-    found = {}
+    gathered_tensors = {}
     for name, tensor in tensors:
         complete = whole(tensor.detach())
         if keep:
-            found[name] = complete.cpu().contiguous()
-    return found
+            gathered_tensors[name] = complete.cpu().contiguous()
+    return gathered_tensors
 
 
 def as_held(tensor: Tensor, parameter: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ def accumulate_gradients(
     """
     processes = processes or Alone()
     shares = _shares(batch, processes.count)
-    own = shares[processes.rank]
+    our_rows = shares[processes.rank]
     sharded = is_sharded(encoder)
     lengths = np.array([len(row) for row in batch.rows], dtype=np.int64)
     targets = encoder.compressor.target_lengths(
@@ -134,7 +134,7 @@ def accumulate_gradients(
     )
     plans = [
         plan_batches(targets[share], lengths[share], token_budget=token_budget)
-        for share in (shares if sharded else [own])
+        for share in (shares if sharded else [our_rows])
     ]
     pieces = plans[processes.rank if sharded else 0]
     rounds = max(1, *(len(plan) for plan in plans))
@@ -144,35 +144,35 @@ def accumulate_gradients(
 
     def vectors(piece: IntArray) -> Tensor:
         # An empty piece runs the shortest text and keeps nothing of it.
-        places = own[piece] if len(piece) else np.argmin(lengths, keepdims=True)
+        rows = our_rows[piece] if len(piece) else np.argmin(lengths, keepdims=True)
         with precision:
-            out: Tensor = encoder(pack([batch.rows[i] for i in places.tolist()]), targets[places])
+            out: Tensor = encoder(pack([batch.rows[i] for i in rows.tolist()]), targets[rows])
             return out[: len(piece)]
 
-    most = max(int(targets[share].sum()) for share in (shares if sharded else [own]))
+    most = max(int(targets[share].sum()) for share in (shares if sharded else [our_rows]))
     keep_graph = rounds == 1 or most <= graph_tokens
     with torch.set_grad_enabled(keep_graph):
         parts = [vectors(piece) for piece in pieces]
     order = torch.from_numpy(np.concatenate(pieces)).to(device)
     computed = torch.empty_like(cat := torch.cat(parts).detach()).index_copy_(0, order, cat)
 
-    seen = np.concatenate(shares) if gather else own
+    seen = np.concatenate(shares) if gather else our_rows
     student = processes.gather(computed) if gather else computed.clone()
     back = torch.from_numpy(np.argsort(seen)).to(device)
     student = student[back].requires_grad_()
     teacher = torch.from_numpy(batch.teacher[np.sort(seen)]).to(device)
-    queries = batch.queries if gather else int((own < batch.queries).sum())
+    queries = batch.queries if gather else int((our_rows < batch.queries).sum())
     losses = weighted_losses(
         objective, student, teacher, queries=queries, negatives=batch.negatives, seed=seed
     )
     total = torch.stack(list(losses.values())).sum()
     (gradient,) = torch.autograd.grad(total, student)
-    gradient = gradient[torch.from_numpy(np.searchsorted(np.sort(seen), own)).to(device)]
+    gradient = gradient[torch.from_numpy(np.searchsorted(np.sort(seen), our_rows)).to(device)]
     if not gather:
         gradient = gradient / processes.count
 
-    for place, piece in enumerate(pieces):
-        part = parts[place] if keep_graph else vectors(piece)
+    for number, piece in enumerate(pieces):
+        part = parts[number] if keep_graph else vectors(piece)
         part.backward(gradient[torch.from_numpy(piece).to(device)])  # type: ignore[no-untyped-call]
     if processes.count > 1 and not sharded:
         processes.add([p.grad for p in encoder.parameters() if p.grad is not None])

@@ -152,13 +152,13 @@ def _write(
     lengths: list[int] = []
     roles: list[IntArray] = []
     with (folder / "names.json").open("w", encoding="utf-8") as names:
-        for place, role in enumerate(recipe.roles):
+        for number, role in enumerate(recipe.roles):
             waiting = texts.read(role)
             while block := list(islice(waiting, BLOCK)):
                 rows = tokenize([text.text for text in block], role, student, tokenizer)
                 flat.append(np.concatenate(rows).astype(np.uint32))
                 lengths += [len(row) for row in rows]
-                roles.append(np.full(len(rows), place, np.uint8))
+                roles.append(np.full(len(rows), number, np.uint8))
                 names.writelines(json.dumps(text.id) + "\n" for text in block)
                 advance(len(block))
     np.save(folder / "ids.npy", np.concatenate(flat))

@@ -46,7 +46,7 @@ def encode_rows(
     try:
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             for piece in plan_batches(targets, lengths, token_budget=TOKEN_BUDGET):
-                batch = pack([rows[place] for place in piece.tolist()])
+                batch = pack([rows[number] for number in piece.tolist()])
                 vectors = encoder(batch, targets[piece]).float().cpu().numpy()
                 if result is None:
                     result = np.empty((len(rows), vectors.shape[1]), np.float32)
@@ -68,8 +68,8 @@ def neighbour_retention(student: FloatArray, targets: FloatArray, count: int = N
     >>> neighbour_retention(x, x, 1)
     1.0
     """
-    found = [_nearest(unit(vectors), count) for vectors in (student, targets)]
-    common = [len(set(a.tolist()) & set(b.tolist())) for a, b in zip(*found)]
+    nearest = [_nearest(unit(vectors), count) for vectors in (student, targets)]
+    common = [len(set(a.tolist()) & set(b.tolist())) for a, b in zip(*nearest)]
     return float(np.mean(common) / count)
 
 
@@ -150,17 +150,17 @@ class Watch:
         return {f"{ratio:g}": scores_at(ratio) for ratio in ratios}
 
     def _scores(self, vectors: Callable[[Rows], FloatArray]) -> dict[str, float]:
-        found: dict[str, float] = {}
+        scores: dict[str, float] = {}
         for pair in self._pairs:
             likeness = cosines(vectors(pair.first), vectors(pair.second))
-            found[f"{pair.set.name} Spearman"] = spearman(likeness, pair.set.scores)
+            scores[f"{pair.set.name} Spearman"] = spearman(likeness, pair.set.scores)
         for item in self._retrieval:
             _, gain = retrieval_scores(vectors(item.queries), vectors(item.documents), item.set.relevant)
-            found[f"{item.set.name} nDCG@10"] = gain
+            scores[f"{item.set.name} nDCG@10"] = gain
         if self._targets is not None:
             held_out = vectors(self._held_out)
             if held_out.shape[1] == self._targets.shape[1]:
-                found["cosine to target"] = float(cosines(held_out, self._targets).mean())
+                scores["cosine to target"] = float(cosines(held_out, self._targets).mean())
             if len(held_out) > NEIGHBOURS:
-                found["neighbours kept"] = neighbour_retention(held_out, self._targets)
-        return found
+                scores["neighbours kept"] = neighbour_retention(held_out, self._targets)
+        return scores

@@ -79,12 +79,12 @@ def _cuts(widths: list[int], edges: list[int]) -> list[tuple[int, int]]:
         ]
         cut.append(int(np.argmin(costs)))
         best.append(costs[cut[end]])
-    found = []
+    cuts = []
     end = len(widths)
     while end:
-        found.append((cut[end], end))
+        cuts.append((cut[end], end))
         end = cut[end]
-    return found[::-1]
+    return cuts[::-1]
 
 
 def rectangle(texts: IntArray, width: int, lengths: IntArray, offsets: IntArray) -> Rows:
@@ -96,21 +96,21 @@ def rectangle(texts: IntArray, width: int, lengths: IntArray, offsets: IntArray)
         lengths: tokens of each text of the batch, shape (N,).
         offsets: where each begins in the batch, shape (N + 1,).
     """
-    own = lengths[texts]
-    used, rows = int(own.sum()), _up(len(texts), 1, 8)
+    text_lengths = lengths[texts]
+    used, rows = int(text_lengths.sum()), _up(len(texts), 1, 8)
     total = _up(used, STEP, 32)
-    within = np.arange(used) - np.repeat(offsets_of(own)[:-1], own)
-    places, positions = np.zeros((2, total), dtype=np.int32)
-    places[:used] = np.repeat(np.arange(len(texts)) * width, own) + within
+    within = np.arange(used) - np.repeat(offsets_of(text_lengths)[:-1], text_lengths)
+    sources, positions = np.zeros((2, total), dtype=np.int32)
+    sources[:used] = np.repeat(np.arange(len(texts)) * width, text_lengths) + within
     positions[:used] = within
     cells = np.zeros(rows * width, dtype=np.int32)
-    cells[places[:used]] = np.arange(used)
+    cells[sources[:used]] = np.arange(used)
     return Rows(
-        tokens=np.repeat(offsets[texts], own) + within,
+        tokens=np.repeat(offsets[texts], text_lengths) + within,
         cells=cells.reshape(rows, width),
-        places=places,
+        places=sources,
         positions=positions,
-        lengths=np.concatenate([own, np.zeros(rows - len(texts), dtype=np.int64)]),
+        lengths=np.concatenate([text_lengths, np.zeros(rows - len(texts), dtype=np.int64)]),
     )
 
 

@@ -46,7 +46,10 @@ class BertSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:
         layers = (self.query, self.key, self.value)
-        weight, bias = torch.cat([own.weight for own in layers]), torch.cat([own.bias for own in layers])
+        weight, bias = (
+            torch.cat([layer.weight for layer in layers]),
+            torch.cat([layer.bias for layer in layers]),
+        )
         q, k, v = F.linear(x, weight, bias).view(len(x), 3, self.config.num_heads, -1).unbind(1)
         return attention(q, k, v, layout, causal=self.config.causal)
 
@@ -180,9 +183,9 @@ class PreparedLayer:
     """A layer with one product for queries, keys and values."""
 
     def __init__(self, layer: BertLayer, config: BackboneConfig) -> None:
-        own = layer.attention.self
+        attention = layer.attention.self
         self.heads, self.causal = config.num_heads, config.causal
-        self.qkv = Product.of(own.query, own.key, own.value)
+        self.qkv = Product.of(attention.query, attention.key, attention.value)
         self.out, self.out_norm = Product.of(layer.attention.output.dense), layer.attention.output.LayerNorm
         self.up, self.down = Product.of(layer.intermediate.dense), Product.of(layer.output.dense)
         self.norm = layer.output.LayerNorm
@@ -201,8 +204,8 @@ class PreparedBert(PreparedBackbone):
     def __init__(self, backbone: BertBackbone) -> None:
         super().__init__(backbone)
         tables = backbone.embeddings
-        places = tables.position_embeddings.weight.detach()[tables.position_offset :]
-        self._places = places + tables.token_type_embeddings.weight.detach()[0]  # (positions, D)
+        positions = tables.position_embeddings.weight.detach()[tables.position_offset :]
+        self._places = positions + tables.token_type_embeddings.weight.detach()[0]  # (positions, D)
         self._norm = tables.LayerNorm
         layers = cast(list[BertLayer], backbone.encoder.layer)
         self._layers = [PreparedLayer(layer, self.config) for layer in layers]

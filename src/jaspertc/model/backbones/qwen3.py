@@ -196,23 +196,23 @@ class PreparedLayer:
     gate = staticmethod(gate)
 
     def __init__(self, layer: Qwen3Layer, config: BackboneConfig) -> None:
-        own, mlp = layer.self_attn, layer.mlp
+        attention, mlp = layer.self_attn, layer.mlp
         self.heads, self.width, self.causal = config.num_heads, config.head_dim, config.causal
-        order = _neighbours(config.head_dim, own.q_proj.weight.device)
+        order = _neighbours(config.head_dim, attention.q_proj.weight.device)
         parts = [
-            _reordered(own.q_proj.weight, order),
-            _reordered(own.k_proj.weight, order),
-            own.v_proj.weight,
+            _reordered(attention.q_proj.weight, order),
+            _reordered(attention.k_proj.weight, order),
+            attention.v_proj.weight,
         ]
         self.qkv = Product(torch.cat(parts), None)
         norms = (
-            own.q_norm.weight.expand(config.num_heads, -1),
-            own.k_norm.weight.expand(config.num_kv_heads, -1),
+            attention.q_norm.weight.expand(config.num_heads, -1),
+            attention.k_norm.weight.expand(config.num_kv_heads, -1),
         )
         self.qk_weight = torch.cat(norms).detach().float()[:, order].contiguous()
         self.qk_split = (config.num_heads + config.num_kv_heads) * config.head_dim
         self.eps = config.norm_eps
-        self.out = Product.of(own.o_proj)
+        self.out = Product.of(attention.o_proj)
         self.gate_proj, self.up_proj, self.down_proj = (
             Product.of(part) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
         )

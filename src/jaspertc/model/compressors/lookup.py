@@ -79,12 +79,12 @@ class FoldedTable:
     def _fill(self, ids: IntArray) -> None:
         with self._lock:
             missing = np.unique(ids[~self._ready[ids]])
-            for rows, places in _fixed_places(missing, FOLDED_ROWS):
+            for rows, slots in _fixed_places(missing, FOLDED_ROWS):
                 values = self._lookup(to_device(rows, self._table.device))
                 if self._transform is not None:
                     values = self._transform(values)
-                filled = to_device(rows[places], values.device)
-                self._table[filled] = values[to_device(places, values.device)]
+                filled = to_device(rows[slots], values.device)
+                self._table[filled] = values[to_device(slots, values.device)]
             self._ready[missing] = True
 
 
@@ -98,10 +98,10 @@ def _fixed_places(ids: IntArray, size: int) -> Iterator[tuple[IntArray, IntArray
     """
     order = np.argsort(ids % size, kind="stable")
     ids = ids[order]
-    place = ids % size
-    group = np.arange(len(ids)) - np.searchsorted(place, place)  # how many before it have its place
+    slot = ids % size
+    group = np.arange(len(ids)) - np.searchsorted(slot, slot)  # how many before it have its place
     for number in range(int(group.max(initial=-1)) + 1):
         chosen = group == number
         rows = np.zeros(size, dtype=np.int64)
-        rows[place[chosen]] = ids[chosen]
-        yield rows, place[chosen]
+        rows[slot[chosen]] = ids[chosen]
+        yield rows, slot[chosen]

@@ -65,7 +65,7 @@ class LayerGraph(ABC):
         self.places = op.parameter([-1], Type.i32, "places")
         mask = op.parameter([-1, 1, -1, -1], Type.f32, "mask")
         blocks = self._causal_blocks(cells, mask) if self.config.causal else [(cells, cells, mask)]
-        self.blocks = [(own, self._of_heads(seen), part) for own, seen, part in blocks]
+        self.blocks = [(queries, self._of_heads(seen), part) for queries, seen, part in blocks]
         extra = self.extra_inputs()
         return ov.Model([self.layers(states, *extra)], [states, cells, self.places, mask, *extra], "layers")
 
@@ -74,8 +74,8 @@ class LayerGraph(ABC):
         if self.int8 and sum(layer.weight.numel() for layer in layers) > JOINED_BYTES:
             return [self.linear(x, layer) for layer in layers]
         widths = self.ints(*(len(layer.weight) for layer in layers))
-        found: list[Node] = op.variadic_split(self.linear(x, *layers), self.ints(-1), widths).outputs()
-        return found
+        parts: list[Node] = op.variadic_split(self.linear(x, *layers), self.ints(-1), widths).outputs()
+        return parts
 
     def linear(self, x: Node, *layers: Any) -> Node:
         """One product for all layers that read ``x``, their outputs side by side.
@@ -109,10 +109,10 @@ class LayerGraph(ABC):
         width = self.config.head_dim
         k, v = (op.reshape(x, self.ints(-1, width), False) for x in (k, v))
         blocks = []
-        for own, seen, mask in self.blocks:
+        for queries, seen, mask in self.blocks:
             rows_q, rows_k, rows_v = (
                 op.transpose(op.gather(x, cells, self.ints(0)), self.ints(*TO_HEADS))
-                for x, cells in ((q, own), (k, seen), (v, seen))
+                for x, cells in ((q, queries), (k, seen), (v, seen))
             )
             scores = op.add(op.matmul(rows_q, rows_k, False, True), mask)
             out = op.matmul(op.softmax(scores, 3), rows_v, False, False)

@@ -31,13 +31,13 @@ class Graph(LayerGraph):
     def layers(self, x: Node, *extra: Node) -> Node:
         cos, sin = (op.unsqueeze(part, self.ints(0)) for part in extra)
         for layer in self.backbone.layers:
-            own = layer.self_attn
+            attention = layer.self_attn
             y = self.rms(x, layer.input_layernorm)
-            q, k, v = map(self.heads, self.linears(y, own.q_proj, own.k_proj, own.v_proj))
-            q = self._rotate(self.rms(q, own.q_norm, times=self.config.head_dim**-0.5), cos, sin)
-            k = self._rotate(self.rms(k, own.k_norm), cos, sin)
+            q, k, v = map(self.heads, self.linears(y, attention.q_proj, attention.k_proj, attention.v_proj))
+            q = self._rotate(self.rms(q, attention.q_norm, times=self.config.head_dim**-0.5), cos, sin)
+            k = self._rotate(self.rms(k, attention.k_norm), cos, sin)
             out = self.attend(q, k, v)
-            x = op.add(x, self.linear(out, own.o_proj))
+            x = op.add(x, self.linear(out, attention.o_proj))
             y = self.rms(x, layer.post_attention_layernorm)
             gate, up = self.linear(y, layer.mlp.gate_proj), self.linear(y, layer.mlp.up_proj)
             x = op.add(x, self.linear(op.multiply(op.swish(gate), up), layer.mlp.down_proj))
