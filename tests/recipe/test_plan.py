@@ -13,11 +13,13 @@ from typer.testing import CliRunner
 
 from jaspertc import Embedder
 from jaspertc.cli import app
+from jaspertc.config import BackboneConfig
 from jaspertc.errors import InputError
 from jaspertc.model.cost import text_flops
+from jaspertc.model.lengths import target_lengths
 from jaspertc.model.shapes import known_shape
-from jaspertc.recipe.costs import embedding_hours, weights_of
-from jaspertc.recipe.devices import DEVICES, HERE_EMBEDDING, measured_speed
+from jaspertc.recipe.costs import typical_lengths, weights_of
+from jaspertc.recipe.devices import DEVICES, HERE_EMBEDDING, Device, measured_speed
 from jaspertc.recipe.plan import plan
 from jaspertc.recipe.recipe import read_recipe
 from jaspertc.samples import load_samples
@@ -144,6 +146,21 @@ def test_bad_numbers(options: dict[str, int], message: str) -> None:
 def test_a_recipe_that_does_not_say_how_many_texts() -> None:
     with pytest.raises(InputError, match="--texts"):
         plan(read_recipe(RECIPES / "quickstart-teach.toml"), flops_per_second=1e11)
+
+
+def embedding_hours(
+    backbone: BackboneConfig,
+    device: Device,
+    *,
+    texts: int,
+    tokens: int,
+    ratio: float,
+) -> float:
+    """Hours of one device to embed so many texts of so many tokens on average."""
+    lengths = typical_lengths(tokens)
+    compressed = target_lengths(lengths, ratio=ratio, threshold=80, max_compressed=None)
+    per_text = float(np.mean([text_flops(backbone, int(count)) for count in compressed]))
+    return texts * per_text / (device.peak * device.embedding) / 3600
 
 
 def test_the_tables_of_the_page_on_scale() -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaspertc.cli.options import TEXT_FILES
 from jaspertc.cli.progress import say
+from jaspertc.cli.vocabulary import MinCount, Scripts, Vocabulary, VocabularyField, pruned
 from jaspertc.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,15 +21,10 @@ def graft(
         str | None,
         typer.Option(help="Layers to keep: how many, or which, from 0, such as 0,1,2,5. Default: all."),
     ] = None,
-    vocabulary: Annotated[
-        list[Path] | None,
-        typer.Option(help=f"Texts whose tokens are kept: {TEXT_FILES}; may be repeated."),
-    ] = None,
-    text_field: Annotated[str, typer.Option(help="Field of the texts in those files.")] = "text",
-    min_count: Annotated[int, typer.Option(help="Occurrences that make a token worth keeping.")] = 1,
-    scripts: Annotated[
-        list[str] | None, typer.Option("--script", help="Keep all tokens of a script, such as latin, han.")
-    ] = None,
+    vocabulary: Vocabulary = None,
+    text_field: VocabularyField = "text",
+    min_count: MinCount = 1,
+    scripts: Scripts = None,
     compressor: Annotated[
         str,
         typer.Option(
@@ -58,23 +53,15 @@ def graft(
     With all layers, all tokens and no new head, its vectors at ratio 1 equal the source's, except of texts
     with invisible characters (zero-width spaces, soft hyphens, directional marks): a student leaves them out.
     """
-    from itertools import chain
-
     from jaspertc.checkpoint import load_checkpoint, save_checkpoint
     from jaspertc.checkpoint.surgery import graft
-    from jaspertc.checkpoint.vocabulary import prune_to_texts
-    from jaspertc.files.texts import read_texts
 
     prompts = dict(_split_prompt(item) for item in prompt or [])
     checkpoint = load_checkpoint(source, pooler=pooler)
     tokenizer = checkpoint.tokenizer.without_invisible()
     tokenizer_json, keep = tokenizer.to_json(), None
     if vocabulary:
-        rows = chain.from_iterable(read_texts(path, text_field=text_field) for path in vocabulary)
-        tokenizer_json, keep, share = prune_to_texts(
-            tokenizer, (row.text for row in rows), min_count=min_count, scripts=scripts or []
-        )
-        say(f"kept {len(keep):,} of {tokenizer.vocab_size:,} tokens, {share:.3%} of those read")
+        tokenizer_json, keep = pruned(tokenizer, vocabulary, text_field, min_count, scripts)
     student = graft(
         checkpoint.encoder,
         layers=_layers(layers),

@@ -175,16 +175,6 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, 
     return torch.cat(outputs)
 
 
-def reference_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, causal: bool) -> Tensor:
-    """``scaled_dot_product_attention`` text by text: slow, plain, what the others are compared with."""
-    outputs = []
-    for begin, end in zip(layout.offsets, layout.offsets[1:]):
-        rows_q, rows_k, rows_v = (part[begin:end].transpose(0, 1)[None] for part in (q, k, v))
-        out = F.scaled_dot_product_attention(rows_q, rows_k, rows_v, is_causal=causal, enable_gqa=True)
-        outputs.append(out[0].transpose(0, 1).flatten(1))
-    return torch.cat(outputs)
-
-
 def blocked_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, *, causal: bool) -> Tensor:
     """Batched matrix products over blocks of queries: on a CPU several times faster than the reference.
 

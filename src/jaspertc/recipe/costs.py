@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaspertc.config import DEFAULT_THRESHOLD, BackboneConfig, ModelConfig
+from jaspertc.config import BackboneConfig, ModelConfig
 from jaspertc.model.backbones import backbone_class
 from jaspertc.model.compressors import compressor_class, start_config
-from jaspertc.model.cost import encoder_flops, text_flops
+from jaspertc.model.cost import encoder_flops
 from jaspertc.model.lengths import target_lengths
-from jaspertc.recipe.devices import Device
 from jaspertc.recipe.stages import TextStage
 from jaspertc.teachers import TeacherConfig
 from jaspertc.types import IntArray
@@ -51,28 +50,6 @@ class Cost:
     steps: int = 0
     batch: int = 0
     weights: float = 0.0
-
-
-def embedding_hours(
-    backbone: BackboneConfig,
-    device: Device,
-    *,
-    texts: int,
-    tokens: int,
-    ratio: float,
-    threshold: int = DEFAULT_THRESHOLD,
-) -> float:
-    """Hours of one device to embed a corpus.
-
-    Args:
-        texts: how many.
-        tokens: their mean length, before compression.
-        ratio: compression ratio in (0, 1] of the tokens above ``threshold``.
-    """
-    lengths = typical_lengths(tokens)
-    compressed = target_lengths(lengths, ratio=ratio, threshold=threshold, max_compressed=None)
-    per_text = float(np.mean([text_flops(backbone, int(count)) for count in compressed]))
-    return texts * per_text / (device.peak * device.embedding) / 3600
 
 
 def teaching_cost(

@@ -1,0 +1,38 @@
+"""Options of ``graft`` and ``export`` that keep only the tokens of given texts."""
+
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jaspertc.cli.options import TEXT_FILES
+from jaspertc.cli.progress import say
+
+if TYPE_CHECKING:
+    from jaspertc.text.tokenizer import Tokenizer
+    from jaspertc.types import IntArray
+
+Vocabulary = Annotated[
+    list[Path] | None, typer.Option(help=f"Texts whose tokens alone are kept: {TEXT_FILES}; repeatable.")
+]
+VocabularyField = Annotated[str, typer.Option(help="Field of the texts in those files.")]
+MinCount = Annotated[int, typer.Option(help="Occurrences that make a token worth keeping.")]
+Scripts = Annotated[
+    list[str] | None, typer.Option("--script", help="Keep all tokens of a script, such as latin, han.")
+]
+
+
+def pruned(
+    tokenizer: "Tokenizer", paths: list[Path], text_field: str, min_count: int, scripts: list[str] | None
+) -> tuple[str, "IntArray"]:
+    """A tokenizer with the tokens of some texts only, as JSON, and their ids."""
+    from jaspertc.checkpoint.vocabulary import prune_to_texts
+    from jaspertc.files.texts import read_texts
+
+    rows = chain.from_iterable(read_texts(path, text_field=text_field) for path in paths)
+    tokenizer_json, ids, share = prune_to_texts(
+        tokenizer, (row.text for row in rows), min_count=min_count, scripts=scripts or []
+    )
+    say(f"kept {len(ids):,} of {tokenizer.vocab_size:,} tokens, {share:.3%} of those read")
+    return tokenizer_json, ids
