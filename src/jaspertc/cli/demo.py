@@ -135,7 +135,7 @@ def show_dial(
     positions = embedder.config.backbone.max_positions
     console.print(
         f"medians of {ROUNDS} interleaved rounds; 'found first' asks across languages; "
-        f"{(tokens > positions).sum()} texts exceed {positions} positions and are compressed even at ratio 1"
+        f"{(tokens > positions).sum()} texts exceed {positions} positions and are read in pieces"
     )
 
 
