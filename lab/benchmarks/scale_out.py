@@ -12,7 +12,6 @@ is JSON. Linux only: it looks for processes in /proc.
 import argparse
 import json
 import os
-import platform
 import random
 import re
 import signal
@@ -30,6 +29,7 @@ import torch
 
 from jaspertc.cluster.output import verify
 from jaspertc.files.texts import read_texts
+from jaspertc.reports.origin import processor
 from jaspertc.samples import load_samples
 
 WINDOW = 300  # characters of a text that is cut from the samples
@@ -77,7 +77,7 @@ def main() -> None:
         "driver killed": deaths,
         "every checksum right": sound,
         "checksums of the undisturbed run": same,
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "machine": {"processor": processor(), "cores": os.cpu_count()},
         "torch": torch.__version__,
         "ray version": version("ray"),
         "dtype": "float32",

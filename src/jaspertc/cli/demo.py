@@ -133,9 +133,11 @@ def show_dial(
     columns = ["ratio", "compressed tokens", "ms per text", "speed-up", "cosine to ratio 1", "found first"]
     show(Table(title=title, columns=columns, rows=rows))
     positions = embedder.config.backbone.max_positions
+    in_pieces = embedder.long_texts == "pieces"
     console.print(
         f"medians of {ROUNDS} interleaved rounds; 'found first' asks across languages; "
-        f"{(tokens > positions).sum()} texts exceed {positions} positions and are read in pieces"
+        f"{(tokens > positions).sum()} texts exceed {positions} positions and are "
+        + ("read in pieces" if in_pieces else "compressed even at ratio 1")
     )
 
 
