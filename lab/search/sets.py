@@ -4,7 +4,10 @@ Shape legend: D documents, Q queries, E width of the vectors.
 """
 
 import hashlib
+import sqlite3
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +19,7 @@ from jaspertc.files.json_lines import read_objects
 from jaspertc.types import FloatArray
 
 TOP = 10
+TOGETHER = 256  # texts a call
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,41 @@ def model(name: str) -> Embedder:
 
 
 def vectors(name: str, texts: Sequence[str], role: str, ratio: float, folder: Path) -> FloatArray:
-    """Unit vectors of texts as ``document`` or ``query``, computed once for each cache folder."""
+    """Unit vectors of texts as ``document`` or ``query``, each computed once for each cache folder."""
+    return cached(name, texts, role, ratio, folder)[0]
+
+
+def cached(
+    name: str, texts: Sequence[str], role: str, ratio: float, folder: Path
+) -> tuple[FloatArray, float]:
+    """``vectors``, and the seconds of processor time that computing them took, whenever that was."""
     embedder = model(name)
-    content = "\0".join([embedder.fingerprint, role, f"{ratio:g}", *texts])
-    path = folder / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
-    if not path.exists():
-        encode = embedder.encode_query if role == "query" else embedder.encode_document
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(path, encode(texts, ratio=ratio, normalize=True))
-    found: FloatArray = np.load(path)
-    return found
+    keys = [_key(embedder.fingerprint, role, ratio, text) for text in texts]
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(folder / "vectors.db", timeout=60)) as cache:
+        cache.execute("PRAGMA journal_mode = WAL")
+        cache.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB, seconds REAL)")
+        query = "SELECT vector, seconds FROM vectors WHERE key = ?"
+        known = {key: row for key in keys if (row := cache.execute(query, (key,)).fetchone())}
+        new = {key: text for key, text in zip(keys, texts) if key not in known}
+        pending = list(new)
+        for begin in range(0, len(pending), TOGETHER):
+            part = pending[begin : begin + TOGETHER]
+            start = time.process_time()
+            encode = embedder.encode_query if role == "query" else embedder.encode_document
+            found = encode([new[key] for key in part], ratio=ratio, normalize=True)
+            seconds = (time.process_time() - start) / len(part)
+            rows = [(key, vector.tobytes(), seconds) for key, vector in zip(part, found)]
+            cache.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
+            cache.commit()
+            known |= {key: (vector, took) for key, vector, took in rows}
+    stacked = np.frombuffer(b"".join(known[key][0] for key in keys), dtype=np.float32)
+    return stacked.reshape(len(texts), -1), sum(known[key][1] for key in keys)
+
+
+def _key(fingerprint: str, role: str, ratio: float, text: str) -> bytes:
+    content = "\0".join([fingerprint, role, f"{ratio:g}", text])
+    return hashlib.sha256(content.encode()).digest()[:16]
 
 
 def ndcg(ranked: Sequence[Sequence[str]], task: RetrievalSet) -> FloatArray:

@@ -1,11 +1,18 @@
 """/v1/search over an index of the same model."""
 
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jaspertc import Embedder, SearchIndex
+from jaspertc.errors import RatioError
+from jaspertc.search import upkeep
 from jaspertc.search.documents import Document
+from jaspertc.server import scheduler
 
 TEXTS = {
     "ferry": "The ferry leaves the harbour at noon, weather permitting.",
@@ -68,3 +75,52 @@ def test_without_an_index(start: Any, model: Embedder) -> None:
     assert answer.status_code == 404
     assert "--index" in answer.json()["error"]["message"]
     assert server.http.get("/info").json()["index"] is None
+
+
+@pytest.fixture
+def quick(model: Embedder, tmp_path: Path) -> SearchIndex:
+    """An index at a low ratio."""
+    index = SearchIndex.create_or_open(tmp_path / "quick.db", model, ratio=0.1)
+    index.add(Document(f"{number}", f"{number} ferries leave. " * 2) for number in range(20))
+    return index
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_an_index_is_refined_in_idle_time(
+    start: Any, model: Embedder, quick: SearchIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "QUIET_S", 0.01)
+    server = start(model, index=quick, refine=0.5)
+    assert search(server, query="7 ferries").status_code == 200
+    wait_for(lambda: upkeep.contents(quick.path).ratios == {0.5: 20})
+    assert server.http.get("/health").status_code == 200
+    upkeep.check(quick.path)
+
+
+def test_a_file_in_use_is_refined_later(
+    start: Any, model: Embedder, quick: SearchIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "QUIET_S", 0.01)
+    monkeypatch.setattr(scheduler, "NOTHING_TO_DO_S", 0.01)
+    writer = sqlite3.connect(quick.path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    server = start(model, index=quick, refine=0.5)
+    for _ in range(5):
+        assert search(server, query="7 ferries").status_code == 200
+        time.sleep(0.05)
+    assert upkeep.contents(quick.path).ratios == {0.1: 20}
+    writer.execute("ROLLBACK")
+    writer.close()
+    wait_for(lambda: upkeep.contents(quick.path).ratios == {0.5: 20})
+
+
+def test_a_ratio_to_refine_to_is_checked_at_once(start: Any, model: Embedder, quick: SearchIndex) -> None:
+    with pytest.raises(RatioError, match="ratio is 1.5"):
+        start(model, index=quick, refine=1.5)
+    quick.close()

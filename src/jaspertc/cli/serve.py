@@ -20,6 +20,10 @@ def serve(
     index: Annotated[
         Path | None, typer.Option(help="An index from `jaspertc index`, for /v1/search and the page.")
     ] = None,
+    refine: Annotated[
+        float | None,
+        typer.Option(help="In idle time, bring the index's vectors to this ratio, what is found most first."),
+    ] = None,
     api_keys: Annotated[
         Path | None,
         typer.Option(
@@ -68,7 +72,7 @@ def serve(
     """Serve MODEL over HTTP: /v1/embeddings as OpenAI's, the compression dial, and a page at /."""
     import logging
 
-    from jaspertc.errors import MissingExtraError
+    from jaspertc.errors import InputError, MissingExtraError
 
     try:
         from jaspertc.server.app import create_app
@@ -78,6 +82,8 @@ def serve(
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "serving over HTTP") from error
 
+    if refine is not None and index is None:
+        raise InputError(f"--refine is {refine:g}, it goes with --index only; leave it out")
     settings = ServerSettings(
         name=name,
         host=host,
@@ -97,6 +103,7 @@ def serve(
         slo_ms=slo_ms,
         slo_floor=slo_floor,
         threads=threads,
+        refine=refine,
     )
     check_listening(
         host, keys=settings.api_keys, allow_without_key=allow_without_key

@@ -63,10 +63,22 @@ class Connections:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """A connection for this process's only writer; other threads wait, readers do not."""
+    def writing(self, lock_seconds: float | None = None) -> Iterator[sqlite3.Connection]:
+        """A connection for this process's only writer; other threads wait, readers do not.
+
+        Args:
+            lock_seconds: wait so long for other processes that write.
+        """
         with self._writing, self.borrowed() as connection:
-            yield connection
+            if lock_seconds is None:
+                yield connection
+                return
+            (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
+            connection.execute(f"PRAGMA busy_timeout = {int(1000 * lock_seconds)}")
+            try:
+                yield connection
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {before}")
 
     def _after_fork(self) -> None:
         if self._process != os.getpid():

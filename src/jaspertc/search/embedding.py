@@ -28,7 +28,7 @@ class Embedding:
     """A model, with the options of one index."""
 
     def __init__(self, embedder: "Embedder", info: IndexInfo) -> None:
-        self._embedder = embedder
+        self.embedder = embedder
         self._info = info
 
     def contents(
@@ -60,7 +60,7 @@ class Embedding:
         """
         if not files:
             return {}
-        vectors = self._embedder.encode_image([path for _, path in files.values()], normalize=True)
+        vectors = self.embedder.encode_image([path for _, path in files.values()], normalize=True)
         return {
             name: Content(passages=[Passage(0, len(text))], ratio=QUERY_RATIO, vectors=vector[None])
             for (name, (text, _)), vector in zip(files.items(), np.asarray(vectors, np.float32))
@@ -80,7 +80,7 @@ class Embedding:
         """
         if not texts:
             return np.zeros((0, self._info.dims), dtype=np.float32)
-        vectors = self._embedder.encode_document(
+        vectors = self.embedder.encode_document(
             texts, ratio=ratio, threshold=self._info.threshold, normalize=True
         )
         for text, vector in zip(texts, vectors):
@@ -96,7 +96,7 @@ class Embedding:
             InputError: it has another width, or is not finite.
         """
         if vector is None:
-            vector = self._embedder.encode_query(
+            vector = self.embedder.encode_query(
                 text, ratio=QUERY_RATIO, threshold=self._info.threshold, normalize=True
             )
         query: FloatArray = np.asarray(vector, dtype=np.float32)
@@ -107,7 +107,7 @@ class Embedding:
         return query
 
     def _count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(row) for row in self._embedder.tokenize(texts)]
+        return [len(row) for row in self.embedder.tokenize(texts)]
 
 
 def check_ratio(embedder: "Embedder", ratio: float) -> None:

@@ -1,13 +1,13 @@
 """Embedding again, at a higher ratio, what an index was quickly filled with: first what is found most."""
 
 import math
-import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
 
+from jaspertc.search.embedding import check_ratio
 from jaspertc.search.index import SearchIndex
 from jaspertc.search.passages import Passage
 from jaspertc.search.rows import replace_vectors
@@ -44,49 +44,58 @@ def refine(
 
     Raises:
         IndexFileError: the file cannot be written; earlier batches are kept.
+        RatioError: ratio is out of range, or below 1 for a model without a compressor.
     """
+    check_ratio(index.embedding.embedder, ratio)
     end = math.inf if seconds is None else time.monotonic() + seconds
     refined = 0
-    with (
-        sqlite_errors(index.path, "refine", "finished batches are kept"),
-        index.connections.borrowed() as connection,
-    ):
-        while numbers := _most_found(connection, ratio):
-            for begin in range(0, len(numbers), BATCH_PASSAGES):
-                if time.monotonic() >= end:
-                    return RefineReport(refined, _left(connection, ratio))
-                done = _refine_batch(index, connection, numbers[begin : begin + BATCH_PASSAGES], ratio)
-                refined += done
-                advance(done)
-    return RefineReport(refined, 0)
+    batches = refined_batches(index, ratio)
+    while time.monotonic() < end and (done := next(batches, None)) is not None:
+        refined += done
+        advance(done)
+    with sqlite_errors(index.path, "refine"), index.connections.borrowed() as connection:
+        (left,) = connection.execute("SELECT count(*) FROM passages WHERE ratio < ?", (ratio,)).fetchone()
+    return RefineReport(refined, left)
 
 
-def _most_found(connection: sqlite3.Connection, ratio: float) -> list[int]:
+def refined_batches(
+    index: SearchIndex, ratio: float, size: int = BATCH_PASSAGES, *, lock_seconds: float | None = None
+) -> Generator[int, None, None]:
+    """``refine``, a batch of ``size`` passages at each step: how many were written.
+
+    It ends when none is left. Another process that writes is waited for no longer than ``lock_seconds``.
+
+    Raises:
+        IndexFileError: as ``refine``.
+    """
+    with sqlite_errors(index.path, "refine", "finished batches are kept"):
+        while numbers := _most_found(index, ratio):
+            for begin in range(0, len(numbers), size):
+                yield _refine_batch(index, numbers[begin : begin + size], ratio, lock_seconds)
+
+
+def _most_found(index: SearchIndex, ratio: float) -> list[int]:
     """Passages below a ratio, those of the documents most often found first; not all at one time."""
-    rows = connection.execute(
-        "SELECT passages.number FROM passages JOIN documents ON document = documents.number "
-        "WHERE ratio < ? ORDER BY found DESC, passages.number LIMIT ?",
-        (ratio, SORTED_PASSAGES),
-    )
-    return [row[0] for row in rows]
+    with index.connections.borrowed() as connection:
+        rows = connection.execute(
+            "SELECT passages.number FROM passages JOIN documents ON document = documents.number "
+            "WHERE ratio < ? ORDER BY found DESC, passages.number LIMIT ?",
+            (ratio, SORTED_PASSAGES),
+        )
+        return [row[0] for row in rows]
 
 
-def _left(connection: sqlite3.Connection, ratio: float) -> int:
-    return int(connection.execute("SELECT count(*) FROM passages WHERE ratio < ?", (ratio,)).fetchone()[0])
-
-
-def _refine_batch(
-    index: SearchIndex, connection: sqlite3.Connection, numbers: list[int], ratio: float
-) -> int:
+def _refine_batch(index: SearchIndex, numbers: list[int], ratio: float, lock_seconds: float | None) -> int:
     """Embed passages again; how many of them nobody has changed meanwhile and are written."""
     query = (
         "SELECT passages.number, text_hash, start, stop, heading, text FROM passages "
         "JOIN documents ON document = documents.number "
         f"WHERE passages.number IN ({','.join('?' * len(numbers))})"
     )
-    rows = connection.execute(query, numbers).fetchall()
+    with index.connections.borrowed() as connection:
+        rows = connection.execute(query, numbers).fetchall()
     vectors = index.embedding.documents([Passage(*row[2:5]).of(row[5]) for row in rows], ratio)
-    with index.connections.writing() as writer, transaction(writer):
+    with index.connections.writing(lock_seconds) as writer, transaction(writer):
         now = {row[:5] for row in writer.execute(query, numbers)}
         same = [place for place, row in enumerate(rows) if row[:5] in now]
         refined = np.array([rows[place][0] for place in same], dtype=np.int64)

@@ -25,6 +25,7 @@ from jaspertc.server.problems import answer
 from jaspertc.server.promise import Promise
 from jaspertc.server.routes import make_router
 from jaspertc.server.scheduler import Scheduler
+from jaspertc.server.search import refining
 from jaspertc.server.security import Gate, check_listening
 from jaspertc.server.served import ServedModel
 from jaspertc.server.settings import ServerSettings
@@ -44,6 +45,7 @@ def create_app(
 
     Raises:
         ConfigError: the settings contradict each other, or would listen beyond this machine without a key.
+        RatioError: ``settings.refine`` is out of range.
     """
     settings = settings or ServerSettings()
     check_listening(settings.host, keys=settings.api_keys, allow_without_key=settings.allow_without_key)
@@ -60,6 +62,7 @@ def create_app(
         max_wait_s=settings.max_wait_s,
         promise=promise,
         threads=settings.threads,
+        when_idle=None if settings.refine is None or index is None else refining(index, settings.refine),
     )
     metrics.waiting.set_function(scheduler.waiting)
     metrics.backlog.set_function(scheduler.backlog_seconds)

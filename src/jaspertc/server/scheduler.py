@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 Batch = list[tuple[Job, int]]
 
+QUIET_S = 0.5  # without a request, until idle time begins
+NOTHING_TO_DO_S = 60.0  # until idle work is looked for again
+
 
 class Scheduler:
     """Owns the model: nobody else computes with it while the server runs. Methods are thread-safe.
@@ -37,6 +40,8 @@ class Scheduler:
         max_wait_s: a request that would wait longer than this for others is refused.
         promise: what to do when waits grow; ``None`` never changes a ratio.
         threads: threads of PyTorch; ``None`` leaves them as they are.
+        when_idle: a step of work for the computing thread when nobody asks for anything, shorter than a
+            request may wait; it says whether there was anything to do.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Scheduler:
         max_wait_s: float,
         promise: Promise | None = None,
         threads: int | None = None,
+        when_idle: Callable[[], bool] | None = None,
     ) -> None:
         self.model = model
         self.metrics = metrics
@@ -55,6 +61,7 @@ class Scheduler:
         self.max_wait_s = max_wait_s
         self.promise = promise
         self._threads = threads
+        self._when_idle = when_idle
         self._queue = FairQueue()
         self._speed = SpeedModel(model.token_operations * batch_tokens)
         self._wake = threading.Condition()
@@ -173,21 +180,35 @@ class Scheduler:
 
     def _run(self) -> None:
         self._set_threads()
+        quiet = QUIET_S
         while True:
             with self._wake:
                 while not self._queue and not self._closing:
-                    self._wake.wait()
-                if not self._queue:
+                    if not self._wake.wait(None if self._when_idle is None else quiet):
+                        break
+                if not self._queue and self._closing:
                     return
-                batch = self._queue.take(self.batch_tokens)
+                batch = self._queue.take(self.batch_tokens) if self._queue else []
                 now = time.monotonic()
                 operations = sum(job.costs[index] for job, index in batch)
                 self._running_until = now + self._speed.seconds(operations)
+            if not batch:
+                quiet = 0.0 if self._step_when_idle() else NOTHING_TO_DO_S
+                continue
+            quiet = QUIET_S
             for job, _ in batch:
                 if job.started is None:
                     job.started = now
                     self.metrics.queue_seconds.observe(now - job.arrived)
             self._compute(batch, operations)
+
+    def _step_when_idle(self) -> bool:
+        assert self._when_idle is not None
+        try:
+            return self._when_idle()
+        except Exception as error:  # the thread must outlive it
+            logger.warning("idle work failed: %s", error)
+            return False
 
     def _compute(self, batch: Batch, operations: int) -> None:
         started = time.perf_counter()

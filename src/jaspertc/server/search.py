@@ -1,6 +1,7 @@
 """POST /v1/search: the documents of the server's index that answer a query."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -8,12 +9,34 @@ from starlette.requests import Request
 
 from jaspertc.engine.precision import normalized
 from jaspertc.errors import RequestError
-from jaspertc.search.embedding import QUERY_RATIO
+from jaspertc.search.embedding import QUERY_RATIO, check_ratio
 from jaspertc.search.finding import Hit
 from jaspertc.search.index import SearchIndex
+from jaspertc.search.refining import refined_batches
 from jaspertc.server.flow import Flow, Wanted
 from jaspertc.server.schema import Dial, SearchRequest
 from jaspertc.types import FloatArray
+
+REFINED_AT_ONCE = 8  # passages: a request that comes meanwhile waits for them
+
+
+def refining(index: SearchIndex, ratio: float) -> Callable[[], bool]:
+    """A step of ``refine`` at each call; whether there was something below the ratio.
+
+    Raises:
+        RatioError: ratio is out of range, or below 1 for a model without a compressor.
+    """
+    check_ratio(index.embedding.embedder, ratio)
+    batches = refined_batches(index, ratio, REFINED_AT_ONCE, lock_seconds=0)
+
+    def step() -> bool:
+        nonlocal batches
+        if next(batches, None) is not None:
+            return True
+        batches = refined_batches(index, ratio, REFINED_AT_ONCE, lock_seconds=0)  # it has ended
+        return False
+
+    return step
 
 
 async def search(

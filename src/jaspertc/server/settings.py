@@ -33,6 +33,7 @@ class ServerSettings:
         slo_ms: the latency promise; ``None`` for none.
         slo_floor: lowest ratio that the promise may choose, in (0, 1].
         threads: threads that compute; ``None`` leaves it to PyTorch.
+        refine: in idle time, bring the vectors of the index to this ratio, in (0, 1]; ``None``: leave them.
 
     Raises:
         ConfigError: a value is out of range.
@@ -59,6 +60,7 @@ class ServerSettings:
     slo_ms: float | None = None
     slo_floor: float = 0.2
     threads: int | None = None
+    refine: float | None = None
 
     def __post_init__(self) -> None:
         for item in fields(self):
