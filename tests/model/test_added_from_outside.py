@@ -24,7 +24,8 @@ from jaspertc.checkpoint import load_checkpoint, save_checkpoint
 from jaspertc.checkpoint.parts import with_compressor
 from jaspertc.checkpoint.surgery import graft
 from jaspertc.config import BackboneConfig, ModelConfig
-from jaspertc.errors import CheckpointError, ConfigError
+from jaspertc.errors import CheckpointError, ConfigError, InputError
+from jaspertc.export.write import export
 from jaspertc.model.backbones import BACKBONES
 from jaspertc.model.compressors import COMPRESSORS
 from jaspertc.model.cost import encoder_flops, text_flops
@@ -122,6 +123,29 @@ def test_grafted_and_planned() -> None:
     assert encoder_flops(config, 100, 40) == text_flops(config.backbone, 40) + 2 * 16 * 100
     bounds = student.compressor.window_bounds(np.arange(5), 3)
     assert bounds == [(0, 1), (1, 3), (3, 5)]
+
+
+def test_exported(tmp_path: Path) -> None:
+    """The backbone with a compressor that has a graph; ``blend``, whose forward is its own, has none."""
+    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    student = with_compressor(encoder(), "fractional-average")
+    folder = save_checkpoint(tmp_path / "model", student.eval(), tokenizer_json=None)
+    export(folder, tmp_path / "out" / "model.onnx")
+    ids, mask = np.zeros((2, len(ROWS), 40), np.int64)
+    for place, row in enumerate(ROWS):
+        ids[place, : len(row)], mask[place, : len(row)] = row, 1
+    session = ort.InferenceSession(str(tmp_path / "out" / "model.onnx"))
+    feeds = {"input_ids": ids, "attention_mask": mask, "ratio": np.array([0.5]), "threshold": np.array([8])}
+    expected = Embedder.load(folder, device="cpu").encode_ids(ROWS, ratio=0.5, threshold=8)
+    np.testing.assert_allclose(session.run(["embedding"], feeds)[0], expected, atol=1e-5)
+    with pytest.raises(InputError, match="has layers of qwen3, bert, not of 'plain'"):
+        Embedder.load(folder, device="cpu", runtime="openvino")
+    folder = save_checkpoint(
+        tmp_path / "blended", with_compressor(encoder(), "blend").eval(), tokenizer_json=None
+    )
+    with pytest.raises(CheckpointError, match=r"compressor 'blend'.*cannot be exported"):
+        export(folder, tmp_path / "out" / "blended.onnx")
 
 
 def test_a_stage_asks_for_it_with_its_own_keys() -> None:

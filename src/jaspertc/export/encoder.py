@@ -16,11 +16,12 @@ from torch import Tensor
 
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.errors import CheckpointError
-from jaspertc.export.backbones import BACKBONES, layers_graph
+from jaspertc.export.backbones import layers_graph
 from jaspertc.export.compression import Layout, layout_of, real_tokens, target_lengths
 from jaspertc.export.compressors import windows
 from jaspertc.export.graph import Graph, Value
 from jaspertc.export.products import Products, Table, array
+from jaspertc.model.backbones import BACKBONES
 from jaspertc.model.compressors import COMPRESSORS
 from jaspertc.model.compressors.base import Compressor
 from jaspertc.model.encoder import Encoder
@@ -49,13 +50,12 @@ def _has_graph(compressor: type[Compressor]) -> bool:
 
 def check_exportable(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError, by name, for a compressor or backbone that has no graph."""
-    config, compressor = checkpoint.info.config, checkpoint.encoder.compressor
-    exportable = [name for name, cls in COMPRESSORS.items() if _has_graph(cls)]
-    for what, kind, possible, known in (
-        ("compressor", config.compressor.kind, _has_graph(type(compressor)), exportable),
-        ("backbone", config.backbone.kind, config.backbone.kind in BACKBONES, BACKBONES),
+    config = checkpoint.info.config
+    for what, kind, known in (
+        ("compressor", config.compressor.kind, [n for n, cls in COMPRESSORS.items() if _has_graph(cls)]),
+        ("backbone", config.backbone.kind, [n for n, cls in BACKBONES.items() if cls.export_graph]),
     ):
-        if not possible:
+        if kind not in known:
             raise CheckpointError(
                 f"the {what} {kind!r} of {checkpoint.name!r} cannot be exported; "
                 f"those that can are {', '.join(known)}"
@@ -97,7 +97,7 @@ def build(
         wanted = target_lengths(graph, wanted, given_ratio, given_threshold, default_ratio=ratio)
     layout = layout_of(graph, graph.op("Min", wanted, config.backbone.max_positions))
     table = Table(graph, weights, rows)
-    x = table.mean(*windows(graph, tokens, layout, encoder.compressor.window_edges))
+    x = table.mean(*windows(graph, tokens, layout, type(encoder.compressor)))
     x = layers_graph(Products(graph, weights), encoder.backbone, layout, x)
     vectors = _head(graph, encoder, POOLERS[config.pooler](graph, layout, x))
     vectors = graph.op("Where", graph.unsqueeze(tokens.empty, 1), np.array(0, np.float32), vectors)

@@ -49,6 +49,9 @@ class Value:
     def __lt__(self, other: "Value | Array | float") -> "Value":
         return self._with("Less", other)
 
+    def __abs__(self) -> "Value":
+        return self.graph.op("Abs", self)
+
     __radd__, __rmul__ = __add__, __mul__
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from jaspertc.checkpoint import Checkpoint
-from jaspertc.engine.runtimes.openvino import GRAPHS
 from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
+from jaspertc.model.backbones import backbone_class
 from jaspertc.model.int8 import dequantize
 from jaspertc.text.packing import pack
 
@@ -32,7 +32,8 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
     """
     if name == "auto":
         on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-        has_graph = checkpoint.info.config.backbone.kind in GRAPHS
+        backbone = backbone_class(checkpoint.info.config.backbone.kind)
+        has_graph = backbone.openvino_graph is not None
         quantized = on_cpu and dtype in ("auto", "int8") and has_graph and checkpoint.has_int8_weights
         name = "openvino" if quantized and find_spec("openvino") is not None else "torch"
         if quantized and name == "torch":

@@ -30,6 +30,9 @@ class Backbone(nn.Module, ABC):
         stored_prefixes: what may stand before a parameter's name in such a folder.
         layers_name: of the ``nn.ModuleList`` with the layers.
         mlp_matrices: matrices of a layer's MLP, each hidden size x intermediate size.
+        openvino_graph: the module whose ``Graph``, a ``LayerGraph``, builds the layers for OpenVINO.
+        export_graph: the module whose ``export_layers`` builds them in an exported graph. Both are imported
+            when needed, since they need extras; ``None``: these layers run in PyTorch only.
     """
 
     Config: ClassVar[type[BackboneConfig]] = BackboneConfig
@@ -38,6 +41,8 @@ class Backbone(nn.Module, ABC):
     stored_prefixes: ClassVar[tuple[str, ...]] = ("model.", "bert.", "roberta.", "xlm_roberta.")
     layers_name: ClassVar[str] = "layers"
     mlp_matrices: ClassVar[int]
+    openvino_graph: ClassVar[str | None] = None
+    export_graph: ClassVar[str | None] = None
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()

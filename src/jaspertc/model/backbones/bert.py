@@ -118,6 +118,8 @@ class BertBackbone(Backbone):
     usual_pooler = "mean"
     layers_name = "encoder.layer"
     mlp_matrices = 2
+    openvino_graph = "jaspertc.engine.runtimes.openvino.bert"
+    export_graph = "jaspertc.export.backbones.bert"
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)

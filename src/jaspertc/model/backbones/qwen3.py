@@ -102,6 +102,8 @@ class Qwen3Backbone(Backbone):
     model_types = ("qwen3",)
     usual_pooler = "last"
     mlp_matrices = 3
+    openvino_graph = "jaspertc.engine.runtimes.openvino.qwen3"
+    export_graph = "jaspertc.export.backbones.qwen3"
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jaspertc.config import CompressorConfig, from_mapping
 from jaspertc.model.backbones.base import Backbone
 from jaspertc.model.compressors.lookup import TokenRows
-from jaspertc.model.compressors.windows import Windows, packed_windows
+from jaspertc.model.compressors.windows import Shares, Windows, packed_windows
 from jaspertc.model.lengths import Ratio, target_lengths
 from jaspertc.text.packing import PackedBatch, pack
 from jaspertc.types import IntArray
@@ -23,7 +23,8 @@ class Compressor(nn.Module):
 
     What depends on a token's id alone goes into ``transform``, which folds into the lookup table.
     What needs neighbours goes into ``forward``; every runtime computes that in PyTorch, before its layers.
-    Mean pooling of windows needs no ``forward``, only ``window_edges``.
+    Means of windows need no ``forward``, only ``window_edges`` and, where tokens count unequally,
+    ``token_shares``.
 
     Attributes:
         Config: a frozen dataclass derived from ``CompressorConfig`` with the class's own keys.
@@ -97,9 +98,22 @@ class Compressor(nn.Module):
         """
         return index, index + 1
 
+    @staticmethod
+    def token_shares(token: Any, index: Any, length: Any, target: Any) -> Any:
+        """What a token of window ``index`` counts in it, > 0; a mean divides by the sum in the window.
+
+        Integer arithmetic as in ``window_edges``; ``token`` is its number in the text.
+        """
+        return 1
+
+    @classmethod
+    def shares(cls) -> Shares | None:
+        """``token_shares``, or ``None`` where all tokens of a window count alike."""
+        return None if cls.token_shares is Compressor.token_shares else cls.token_shares
+
     def windows(self, batch: PackedBatch, targets: IntArray) -> Windows:
         """Which tokens of a batch each compressed token is made of."""
-        return packed_windows(self.window_edges, batch.lengths, targets)
+        return packed_windows(self.window_edges, batch.lengths, targets, shares=self.shares())
 
     def window_bounds(self, ids: IntArray, target: int) -> list[tuple[int, int]]:
         """First token and end of each window of one text with these ids, shape (L,)."""
@@ -108,7 +122,7 @@ class Compressor(nn.Module):
 
     @classmethod
     def averages_windows(cls) -> bool:
-        """Whether its rows are the means of ``window_edges``' windows, which can be computed anywhere."""
+        """Whether its rows are means of windows by rules that can be computed anywhere."""
         return cls.forward is Compressor.forward and cls.windows is Compressor.windows
 
     def forward(self, rows: TokenRows, batch: PackedBatch, targets: IntArray) -> Tensor:

@@ -1,18 +1,10 @@
-"""Means of T equal shares of a text's length: a token at a border is divided between its two windows.
-
-Shape legend: C compressed tokens, G gathered tokens.
-"""
+"""Means of T equal shares of a text's length: a token at a border is divided between its two windows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from jaspertc.model.compressors.adaptive_average import AdaptiveAverage, AdaptiveAverageConfig
-from jaspertc.model.compressors.windows import Windows
-from jaspertc.text.packing import PackedBatch
-from jaspertc.types import IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +24,14 @@ class FractionalAverage(AdaptiveAverage):
         "fractional-average": {"mlp": "none"},
     }
 
-    def windows(self, batch: PackedBatch, targets: IntArray) -> Windows:
-        """The windows with their weights, shape (G,), which add up to 1 in each window.
+    @staticmethod
+    def token_shares(token: Any, index: Any, length: Any, target: Any) -> Any:
+        """What is common to both, in units of 1 / T of a token: window i is [i L, (i + 1) L), token j is
+        [j T, (j + 1) T).
 
-        In units of 1 / T of a token, window i is [i L, (i + 1) L) and token j is [j T, (j + 1) T).
+        >>> windows = [range(0, 2), range(1, 4), range(3, 5)]
+        >>> [[FractionalAverage.token_shares(j, i, 5, 3) for j in windows[i]] for i in range(3)]
+        [[3, 2], [1, 3, 1], [2, 3]]
         """
-        windows = super().windows(batch, targets)
-        sizes = np.diff(np.append(windows.starts, len(windows.gather)))
-        text = np.repeat(np.arange(len(targets)), targets)
-        index = np.arange(len(text)) - np.repeat(np.cumsum(targets) - targets, targets)
-        length, target, begin = (
-            np.repeat(part, sizes)
-            for part in (batch.lengths[text], targets[text], index * batch.lengths[text])
-        )
-        token = (windows.gather - np.repeat(batch.offsets[text], sizes)) * target
-        inside = np.minimum(token + target, begin + length) - np.maximum(token, begin)
-        return replace(windows, weights=(inside / length).astype(np.float32))
+        late, early = abs(token * target - index * length), abs((token + 1) * target - (index + 1) * length)
+        return (target + length - late - early) // 2

@@ -17,6 +17,7 @@ from jaspertc.text.packing import offsets_of
 from jaspertc.types import IntArray
 
 Edges = Callable[[Any, Any, Any], tuple[Any, Any]]
+Shares = Callable[[Any, Any, Any, Any], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +42,14 @@ class Windows:
         return list(zip(first.tolist(), (self.gather[ends - 1] + 1).tolist()))
 
 
-def packed_windows(edges: Edges, lengths: IntArray, targets: IntArray) -> Windows:
+def packed_windows(
+    edges: Edges, lengths: IntArray, targets: IntArray, *, shares: Shares | None = None
+) -> Windows:
     """The windows of a batch by the rule for one of them.
 
     Args:
         edges: as ``Compressor.window_edges``.
+        shares: as ``Compressor.token_shares``; ``None``: all tokens of a window count alike.
         lengths: tokens per text, shape (N,).
         targets: compressed tokens per text, shape (N,), each in [1, length].
     """
@@ -59,4 +63,9 @@ def packed_windows(edges: Edges, lengths: IntArray, targets: IntArray) -> Window
     ends = np.cumsum(size)
     starts = ends - size
     gather = np.arange(ends[-1]) + np.repeat(offsets[text] + first - starts, size)
-    return Windows(gather=gather, starts=starts, lengths=targets)
+    if shares is None:
+        return Windows(gather=gather, starts=starts, lengths=targets)
+    token = gather - np.repeat(offsets[text], size)
+    share = shares(token, *(np.repeat(each, size) for each in (index, lengths[text], targets[text])))
+    weights = share / np.repeat(np.add.reduceat(share, starts), size)
+    return Windows(gather=gather, starts=starts, lengths=targets, weights=weights.astype(np.float32))

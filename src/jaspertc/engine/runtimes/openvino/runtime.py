@@ -7,17 +7,17 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from jaspertc.engine.runtimes.openvino import GRAPHS, graph_class
 from jaspertc.engine.runtimes.rows import plan_rows
 from jaspertc.engine.runtimes.torch_runtime import OnTheWay, TorchRuntime, cpu_has_bfloat16
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
-from jaspertc.model.backbones.base import Backbone
+from jaspertc.model.backbones import BACKBONES, Backbone, backbone_class
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Linear
 from jaspertc.text.packing import PackedBatch
@@ -29,6 +29,12 @@ DTYPES = {"auto": "int8", "int8": "int8", "bfloat16": "bfloat16", "float32": "fl
 ALONE = 16_384  # tokens x threads up to which one thread does PyTorch's part
 # Values of a token that share a scale when activations are quantised: fewer are more exact, more are faster.
 GROUP, WIDE_GROUP = 128, 256
+
+
+def _graph_class(kind: str) -> Any:
+    module = backbone_class(kind).openvino_graph
+    assert module is not None, "the runtime refuses it first"
+    return import_module(module).Graph
 
 
 class OpenVINOBackbone(Backbone):
@@ -54,7 +60,7 @@ class OpenVINOBackbone(Backbone):
             "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": group if precision == "int8" else 0,
         }
-        graph = graph_class(self.config.kind)(backbone, int8=precision == "int8")
+        graph = _graph_class(self.config.kind)(backbone, int8=precision == "int8")
         self._before: nn.Module | None = graph.before()
         self._extra_values = type(graph).extra_values
         self._shared = [part for part in backbone.modules() if isinstance(part, Int8Linear)]  # graph's memory
@@ -102,10 +108,9 @@ class OpenVINORuntime(TorchRuntime):
         if dtype not in DTYPES:
             raise InputError(f"dtype is {dtype!r}, the runtime 'openvino' has {', '.join(DTYPES)}")
         kind = encoder.config.backbone.kind
-        if kind not in GRAPHS:
-            raise InputError(
-                f"the runtime 'openvino' has layers of {', '.join(GRAPHS)}, not of {kind!r}; use 'torch'"
-            )
+        if backbone_class(kind).openvino_graph is None:
+            known = ", ".join(name for name, cls in BACKBONES.items() if cls.openvino_graph)
+            raise InputError(f"the runtime 'openvino' has layers of {known}, not of {kind!r}; use 'torch'")
         try:
             import openvino
         except ImportError as error:
