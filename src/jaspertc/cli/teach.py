@@ -94,7 +94,7 @@ def _verify(recipe: "Recipe", name: str | None) -> None:
     for teacher in teachers:
         for folder in dict.fromkeys(teacher.folder_of(role) for role in recipe.roles):
             roles = [role for role in recipe.roles if teacher.folder_of(role) == folder]
-            report = verify_folder(recipe.cache.folder / folder, texts, roles)
+            report = verify_folder(recipe.cache.folder / folder, texts, roles, teacher.skip)
             write(f"{folder}: {report.summary}")
             for line in report.problems:
                 warn(line)
@@ -122,11 +122,16 @@ def _run(jobs: "Sequence[Job]", shard_rows: int, hourly_cost: float | None = Non
 
 
 def _print_scores(rows: "list[ScoreRow]") -> None:
+    from math import isnan
+
     from jaspertc.cli.tables import show
     from jaspertc.reports.content import Table
 
+    def hundreds(score: float) -> str:
+        return "-" if isnan(score) else f"{100 * score:.1f}"
+
     cells = [
-        [row.name, str(row.dims), *(f"{100 * score:.1f}" for score in (*row.scores.values(), row.mean))]
+        [row.name, str(row.dims), *(hundreds(score) for score in (*row.scores.values(), row.mean))]
         for row in rows
     ]
     columns = ["", "dims", *rows[0].scores, "mean"]

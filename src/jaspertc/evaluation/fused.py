@@ -5,10 +5,11 @@ Shape legend: N texts, E width of the vectors.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -21,7 +22,11 @@ from jaspertc.types import FloatArray
 if TYPE_CHECKING:
     from jaspertc.teachers import Teacher
 
-Encode = Callable[["Teacher", Sequence[str], str], FloatArray]
+
+class Encode(Protocol):
+    """A teacher's vectors of N texts with a prompt, shape (N, E)."""
+
+    def __call__(self, teacher: "Teacher", texts: Sequence[str], prompt: str) -> FloatArray: ...
 
 
 class Memory:
@@ -87,8 +92,8 @@ class FusedTarget:
         """Unit targets, shape (N, E); ``encode`` gives a teacher's vectors, by default anew."""
         encode = encode or (lambda teacher, texts, prompt: teacher.encode(texts, prompt))
         role = self._role_of.get(prompt, next(iter(self.prompts)))
-        sides = [
-            encode(teacher, texts, recipe.prompt_of(role))
-            for teacher, recipe in zip(self._teachers, self._recipes)
-        ]
+        sides = []
+        for teacher, recipe in zip(self._teachers, self._recipes):
+            vectors_of = partial(encode, teacher, prompt=recipe.prompt_of(role))
+            sides.append(recipe.where_given(texts, vectors_of))
         return fuse(self.parts, sides)

@@ -55,6 +55,8 @@ class PairTexts:
     Args:
         query_role: which of a teacher's ``prompts`` queries get.
         positive_role: likewise for what answers them.
+        parallel: both sides say the same, as a text and its translation do: for a side that a teacher skips
+            it gives the vector of the other.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class PairTexts:
     id_prefix: str = ""
     query_role: str = "query"
     positive_role: str = "document"
+    parallel: bool = False
     part: Part = WHOLE
     limit: Count | None = None
 

@@ -4,9 +4,11 @@ Shape legend: N texts, E width of the vectors.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
+
+import numpy as np
 
 from jaspertc.config import Between, Count
 from jaspertc.errors import ConfigError
@@ -29,6 +31,8 @@ class TeacherConfig:
         dims: the expected width of its vectors; another is an error.
         reducers: what its vectors pass through on their way into the target, such as ``{kind = "centre"}``.
         weight: its weight in the target, > 0.
+        skip: a regular expression; texts in which it is found are not this teacher's, and its part of their
+            target is zero. ``"[\\u3400-\\u9fff]"`` is for one that knows no Chinese.
     """
 
     name: str
@@ -38,6 +42,7 @@ class TeacherConfig:
     dims: Count | None = None
     reducers: tuple[Mapping[str, Any], ...] = ()
     weight: Annotated[float, Between(0)] = 1.0
+    skip: str = ""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -51,7 +56,25 @@ class TeacherConfig:
                 raise ConfigError(f"prompts names the role {role!r}; use letters, digits, '_', '-' and '.'")
         if not self.weight > 0:
             raise ConfigError(f"weight is {self.weight}, it must be > 0; leave the teacher out instead")
+        try:
+            re.compile(self.skip)
+        except re.error as error:
+            raise ConfigError(f"skip is {self.skip!r}, no regular expression: {error}") from error
         self.build_reducers()
+
+    def skips(self, text: str) -> bool:
+        """Whether a text is not this teacher's."""
+        return bool(self.skip) and re.search(self.skip, text) is not None
+
+    def where_given(self, texts: Sequence[str], encode: Callable[[Sequence[str]], FloatArray]) -> FloatArray:
+        """Vectors of N texts from a function that gives some, shape (N, E); zeros for those it skips."""
+        given = [not self.skips(text) for text in texts]
+        if all(given):
+            return encode(texts)
+        spoken = encode([text for text, here in zip(texts, given) if here] or texts[:1])
+        vectors = np.zeros((len(texts), spoken.shape[1]), np.float32)
+        vectors[np.array(given)] = spoken[: sum(given)]
+        return vectors
 
     def prompt_of(self, role: str) -> str:
         """The text put before texts of this role.

@@ -2,7 +2,7 @@
 
 Each teacher's vectors pass through its reducers, are normalised and weighted, then laid side by side and
 normalised again (report, section 2.1). With equal weights the cosine of two targets is the mean of the
-teachers' cosines.
+teachers' cosines. A vector of zeros is of a teacher that skips the text: its part stays zero.
 
 Shape legend: N texts, E width of a teacher's vectors, R width after reduction.
 """
@@ -157,8 +157,9 @@ class Fusion:
             raise ConfigError(f"teacher weight is {self.weight}, it must be a number > 0")
 
     def fit(self, sample: FloatArray) -> "Fusion":
-        """Fit each reducer on what the ones before it make of ``sample``, shape (N, E)."""
+        """Fit each reducer on what the ones before it make of ``sample``, shape (N, E), without its zeros."""
         fitted = []
+        sample = sample[sample.any(axis=1)]
         for reducer in self.reducers:
             fitted.append(reducer.fit(sample))
             sample = fitted[-1](sample)
@@ -166,9 +167,10 @@ class Fusion:
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         """Reduced, unit, weighted: (N, E) -> (N, R)."""
+        given = vectors.any(axis=1, keepdims=True)
         for reducer in self.reducers:
             vectors = reducer(vectors)
-        return np.float32(self.weight) * unit(vectors)
+        return np.float32(self.weight) * unit(vectors) * given
 
 
 def fuse(parts: Sequence[Fusion], vectors: Sequence[FloatArray]) -> FloatArray:

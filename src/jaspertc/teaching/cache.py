@@ -153,6 +153,10 @@ class VectorCache:
             )
         return self.take(rows, dtype)
 
+    def vectors_of(self, keys: KeyArray, dtype: npt.DTypeLike = np.float32) -> FloatArray:
+        """Vectors of texts that ``covers`` has found, by key: (N, 3) -> (N, E)."""
+        return self.take(self.index.find(keys)[0], dtype)
+
     def take(self, rows: IntArray, dtype: npt.DTypeLike = np.float32) -> FloatArray:
         """Vectors by row number, shape (N,) -> (N, E)."""
         result: FloatArray = np.empty((len(rows), self.dims), dtype=dtype)

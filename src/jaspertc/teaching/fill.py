@@ -199,9 +199,9 @@ class Teaching:
                     self.recipe.cache.folder / folder, loaded[teacher.name], prompt, repair=repair
                 )
                 by_folder[folder] = self._stack.enter_context(opened)
-                check_same_model(teacher.name, loaded[teacher.name], prompt, opened, self.texts, role)
+                check_same_model(teacher, loaded[teacher.name], prompt, opened, self.texts, role)
             writer = by_folder[folder]
-            missing = ~writer.cache.covers(self.texts.keys(role))
+            missing = ~writer.cache.covers(self.texts.keys(role, teacher.skip))
             yield Job(
                 name=folder if teacher.prompts or len(self.recipe.roles) == 1 else f"{folder} ({role})",
                 teacher=loaded[teacher.name],
@@ -209,12 +209,12 @@ class Teaching:
                 writer=writer,
                 total=len(missing),
                 left=int(missing.sum()),
-                texts=partial(_missing, self.texts, role, missing),
+                texts=partial(_missing, self.texts, role, teacher.skip, missing),
             )
 
 
-def _missing(texts: RecipeTexts, role: str, missing: BoolArray) -> Iterator[Text]:
-    return (text for text, wanted in zip(texts.read(role), missing) if wanted)
+def _missing(texts: RecipeTexts, role: str, skip: str, missing: BoolArray) -> Iterator[Text]:
+    return (text for text, wanted in zip(texts.read(role, skip), missing) if wanted)
 
 
 def encode_checked(teacher: Teacher, block: Sequence[Text], prompt: str) -> FloatArray:
@@ -235,7 +235,7 @@ def encode_checked(teacher: Teacher, block: Sequence[Text], prompt: str) -> Floa
 
 
 def check_same_model(
-    name: str, teacher: Teacher, prompt: str, writer: CacheWriter, texts: RecipeTexts, role: str
+    config: TeacherConfig, teacher: Teacher, prompt: str, writer: CacheWriter, texts: RecipeTexts, role: str
 ) -> None:
     """A model without a content hash shows by a vector that it is still the one of the cache.
 
@@ -244,13 +244,13 @@ def check_same_model(
     """
     if teacher.identity.get("content hash") is not None or not len(writer.cache):
         return
-    for text in islice(texts.read(role), 1):
+    for text in islice(texts.read(role, config.skip), 1):
         if writer.cache.covers(keys_of([text.id], [text.text]))[0]:
             now, before = teacher.encode([text.text], prompt)[0], writer.cache.vectors([text.id])[0]
             likeness = float(now @ before / max(np.linalg.norm(now) * np.linalg.norm(before), 1e-12))
             if likeness < LIKENESS:
                 raise CacheError(
-                    f"{writer.folder}: teacher {name!r} now gives text {text.id!r} another vector (cosine "
-                    f"{likeness:.3f} to the cached one); the server's model or settings have changed: change "
-                    "them back, or give another [cache] folder"
+                    f"{writer.folder}: teacher {config.name!r} now gives text {text.id!r} another vector "
+                    f"(cosine {likeness:.3f} to the cached one); the server's model or settings have "
+                    "changed: change them back, or give another [cache] folder"
                 )

@@ -1,6 +1,7 @@
 """The texts of a recipe: checked in one pass, then read again, file by file, in constant memory."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import NamedTuple
@@ -52,18 +53,30 @@ def _pieces(text: str, most: int) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class FileTexts:
-    """A file and the keys of its texts, shape (N, 3); ``repeats`` marks those that came before."""
+    """A file and its N texts.
+
+    Attributes:
+        keys: of the texts, shape (N, 3).
+        repeats: marks those that came before, shape (N,).
+        skipped: by a teacher's ``skip``, those it is found in, shape (N,).
+    """
 
     file: TextFile
     keys: KeyArray
     repeats: BoolArray
+    skipped: Mapping[str, BoolArray]
+
+    def chosen(self, skip: str = "") -> BoolArray:
+        """Marks the texts without repeats, and without those that a teacher of this ``skip`` leaves out."""
+        return ~self.repeats & ~self.skipped[skip] if skip else ~self.repeats
 
 
 class RecipeTexts:
     """All texts of a recipe, read once: 24 bytes of memory a text.
 
     Raises:
-        ConfigError: a file has no texts, a text is blank, or two texts have one id; file and id are named.
+        ConfigError: a file has no texts, a text is blank or skipped by all teachers, or two texts have one
+            id; file and id are named.
         DataFileError: a file cannot be read.
     """
 
@@ -71,23 +84,26 @@ class RecipeTexts:
         for index, pair in enumerate(recipe.texts.pairs):
             _check_part(index, pair)
         files = recipe.texts.all_files
-        tables = [_keys_of_file(index, file) for index, file in enumerate(files)]
+        skips = [teacher.skip for teacher in recipe.teachers]
+        read = [_read_keys(index, file, skips) for index, file in enumerate(files)]
+        tables = [keys for keys, _ in read]
         repeats = _repeats(files, tables)
         parts = np.split(repeats, np.cumsum([len(table) for table in tables])[:-1])
         self.files = [
-            FileTexts(file=file, keys=keys, repeats=part) for file, keys, part in zip(files, tables, parts)
+            FileTexts(file=file, keys=keys, repeats=part, skipped=skipped)
+            for file, (keys, skipped), part in zip(files, read, parts)
         ]
 
     def __len__(self) -> int:
         return sum(int((~item.repeats).sum()) for item in self.files)
 
-    def keys(self, role: str | None = None) -> KeyArray:
-        """Keys of the texts of a role, or of all, without repeats."""
-        keys = [item.keys[~item.repeats] for item in self.files if role in (None, item.file.role)]
+    def keys(self, role: str | None = None, skip: str = "") -> KeyArray:
+        """Keys of the texts of a role, or of all, without repeats and what ``skip`` is found in."""
+        keys = [item.keys[item.chosen(skip)] for item in self.files if role in (None, item.file.role)]
         return np.concatenate([np.zeros((0, 3), "<u8"), *keys])
 
-    def read(self, role: str) -> Iterator[Text]:
-        """The texts of a role, without repeats, in the order of ``keys(role)``.
+    def read(self, role: str, skip: str = "") -> Iterator[Text]:
+        """The texts of a role, without repeats, in the order of ``keys(role, skip)``.
 
         Raises:
             ConfigError: a file has become shorter since.
@@ -95,9 +111,9 @@ class RecipeTexts:
         for item in self.files:
             if item.file.role == role:
                 count = 0
-                for text, repeated in zip(read_file(item.file), item.repeats):
+                for text, chosen in zip(read_file(item.file), item.chosen(skip)):
                     count += 1
-                    if not repeated:
+                    if chosen:
                         yield text
                 if count < len(item.keys):
                     raise ConfigError(
@@ -129,19 +145,27 @@ def _check_part(index: int, pair: PairTexts) -> None:
             )
 
 
-def _keys_of_file(index: int, file: TextFile) -> KeyArray:
+def _read_keys(index: int, file: TextFile, skips: list[str]) -> tuple[KeyArray, dict[str, BoolArray]]:
+    """Keys of a file's texts, and which of them the teachers skip, by what they look for."""
     where = f"texts.files[{index}] ({file.path})"
     tables = [np.zeros((0, 3), "<u8")]
+    skipped: dict[str, list[bool]] = {skip: [] for skip in skips if skip}
     rows = read_file(file)
     while block := list(islice(rows, BLOCK)):
         for text in block:
             if not text.text.strip():
                 raise ConfigError(f"{where}: the text of id {text.id!r} is empty; remove it from the file")
+            for skip, marks in skipped.items():
+                marks.append(re.search(skip, text.text) is not None)
+            if skips and all(skip and skipped[skip][-1] for skip in skips):
+                raise ConfigError(
+                    f"{where}: all teachers skip the text of id {text.id!r}; change their skip, or remove it"
+                )
         tables.append(keys_of([text.id for text in block], [text.text for text in block]))
     keys = np.concatenate(tables)
     if not len(keys):
         raise ConfigError(f"{where} holds no texts; give another path, or remove the file from the recipe")
-    return keys
+    return keys, {skip: np.array(marks) for skip, marks in skipped.items()}
 
 
 def _repeats(files: tuple[TextFile, ...], tables: list[KeyArray]) -> BoolArray:

@@ -21,7 +21,7 @@ from jaspertc.teaching.keys import content_id, keys_of
 from jaspertc.teaching.manifest import MANIFEST, require_same_teacher
 from jaspertc.teaching.measures import cosines, retrieval_scores, spearman
 from jaspertc.teaching.recipe_texts import RecipeTexts, Text
-from jaspertc.teaching.targets import fit_fusion
+from jaspertc.teaching.targets import fit_fusion, given
 from jaspertc.teaching.validation import read_validation, texts_by_role
 from jaspertc.types import FloatArray
 
@@ -34,7 +34,10 @@ Lookup = Callable[[str, Sequence[str]], FloatArray]
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRow:
-    """Scores of one teacher, or of the fused target, by set and measure, in [-1, 1]."""
+    """Scores of one teacher, or of the fused target, by set and measure, in [-1, 1].
+
+    They are NaN for a set with texts that the teacher skips.
+    """
 
     name: str
     dims: int
@@ -42,9 +45,9 @@ class ScoreRow:
 
     @property
     def mean(self) -> float:
-        """Over sets: of Spearman's correlation and nDCG@10."""
+        """Over sets that are scored: of Spearman's correlation and nDCG@10."""
         scores = [score for name, score in self.scores.items() if not name.endswith("recall@1")]
-        return float(np.mean(scores))
+        return float(np.mean([score for score in scores if not np.isnan(score)] or [np.nan]))
 
 
 class Scoring:
@@ -99,16 +102,28 @@ class Scoring:
         def fused(role: str, texts: Sequence[str]) -> FloatArray:
             return fuse(parts, [lookup(role, texts) for lookup in lookups.values()])
 
-        return [self._row(name, lookup) for name, lookup in [*lookups.items(), (FUSED, fused)]]
+        rows = [self._row(teacher.name, lookups[teacher.name], teacher) for teacher in self.teachers]
+        return [*rows, self._row(FUSED, fused)]
 
-    def _row(self, name: str, lookup: Lookup) -> ScoreRow:
+    def _row(self, name: str, lookup: Lookup, teacher: TeacherConfig | None = None) -> ScoreRow:
+        """A teacher that skips a text of a set has no score there."""
+
+        def whole(*sides: Sequence[str]) -> bool:
+            return teacher is None or not any(teacher.skips(text) for side in sides for text in side)
+
         scores: dict[str, float] = {}
         width = 0
         for pair in self.pairs:
+            if not whole(pair.first, pair.second):
+                scores[f"{pair.name} Spearman"] = np.nan
+                continue
             first, second = lookup(pair.role, pair.first), lookup(pair.role, pair.second)
             scores[f"{pair.name} Spearman"] = spearman(cosines(first, second), pair.scores)
             width = first.shape[1]
         for item in self.retrieval:
+            if not whole(item.queries, item.documents):
+                scores |= {f"{item.name} recall@1": np.nan, f"{item.name} nDCG@10": np.nan}
+                continue
             queries = lookup(item.query_role, item.queries)
             documents = lookup(item.document_role, item.documents)
             recall, gain = retrieval_scores(queries, documents, item.relevant)
@@ -127,23 +142,25 @@ class Scoring:
         }
 
         def vectors(role: str, texts: Sequence[str]) -> FloatArray:
-            return caches[role].vectors([content_id(text) for text in texts]).astype(np.float32)
+            return teacher.where_given(
+                texts, lambda given: caches[role].vectors([content_id(text) for text in given])
+            )
 
         return vectors
 
     def _sample_vectors(self, teacher: TeacherConfig) -> FloatArray:
-        main = self._main[teacher.name]
+        main, sample = self._main[teacher.name], given(teacher, self._sample)
         if main is not None:
-            parts = [main[role].vectors([text.id for text in texts]) for role, texts in self._sample.items()]
+            parts = [main[role].vectors([text.id for text in texts]) for role, texts in sample.items()]
         else:
             lookup = self._lookup(teacher)
-            parts = [lookup(role, [text.text for text in texts]) for role, texts in self._sample.items()]
+            parts = [lookup(role, [text.text for text in texts]) for role, texts in sample.items()]
         return np.concatenate(parts).astype(np.float32)
 
     def _sample_in_main(self, teacher: TeacherConfig) -> dict[str, VectorCache] | None:
         """The teacher's own caches by role, if they have the texts to fit on."""
         caches: dict[str, VectorCache] = {}
-        for role, texts in self._sample.items():
+        for role, texts in given(teacher, self._sample).items():
             folder = self.recipe.cache.folder / teacher.folder_of(role)
             if not (folder / MANIFEST).exists():
                 return None
@@ -172,7 +189,9 @@ class Scoring:
             if self._main[teacher.name] is None:
                 texts += [text.text for text in self._sample.get(role, ())]
             jobs = by_folder.setdefault(folder, {})
-            jobs.update({content_id(text): Text(content_id(text), text) for text in texts})
+            jobs.update(
+                {content_id(text): Text(content_id(text), text) for text in texts if not teacher.skips(text)}
+            )
         for folder, wanted in by_folder.items():
             yield self._job(
                 teacher, self.loaded[teacher.name], folder, prompts[folder], list(wanted.values())

@@ -16,7 +16,8 @@ from jaspertc.recipe.recipe import Recipe
 from jaspertc.teachers import TeacherConfig
 from jaspertc.teachers.fusion import Fusion, fuse
 from jaspertc.teaching.cache import VectorCache
-from jaspertc.teaching.recipe_texts import RecipeTexts
+from jaspertc.teaching.recipe_texts import RecipeTexts, Text
+from jaspertc.teaching.skipped import Skipped
 from jaspertc.types import FloatArray
 
 
@@ -39,15 +40,23 @@ def check_widths(teacher: TeacherConfig, dims: int, fit_texts: int) -> int:
     return width
 
 
-def require_all(cache: VectorCache, texts: RecipeTexts, role: str) -> None:
-    """Raise CacheError, with an id, unless all texts of a role have a vector and are unchanged."""
-    missing = np.flatnonzero(~cache.covers(texts.keys(role)))
+def require_all(cache: VectorCache, texts: RecipeTexts, role: str, skip: str = "") -> None:
+    """Raise CacheError, with an id, unless a role's texts have a vector and are unchanged.
+
+    Those in which the teacher's ``skip`` is found need none.
+    """
+    missing = np.flatnonzero(~cache.covers(texts.keys(role, skip)))
     if len(missing):
-        first = next(islice(texts.read(role), int(missing[0]), None))
+        first = next(islice(texts.read(role, skip), int(missing[0]), None))
         raise CacheError(
             f"{cache.folder} has no vector of text {first.id!r} ({len(missing)} texts have none); "
             "run `jaspertc teach RECIPE`, or take the text out of [texts]"
         )
+
+
+def given(teacher: TeacherConfig, texts: Mapping[str, Sequence[Text]]) -> dict[str, list[Text]]:
+    """The texts, by role, without those that a teacher skips."""
+    return {role: [text for text in rows if not teacher.skips(text.text)] for role, rows in texts.items()}
 
 
 def fit_fusion(teacher: TeacherConfig, sample: FloatArray) -> Fusion:
@@ -80,13 +89,22 @@ class Targets:
         read = RecipeTexts(recipe) if texts is None else texts
         for teacher in recipe.teachers:
             for role in recipe.roles:
-                require_all(self._cache(teacher, role), read, role)
-        sample = {
-            role: [text.id for text in chosen]
-            for role, chosen in read.sample(recipe.fusion.fit_texts).items()
+                require_all(self._cache(teacher, role), read, role, teacher.skip)
+        self._skipped = {
+            teacher.name: Skipped(read, recipe.texts.pairs, teacher.skip)
+            for teacher in recipe.teachers
+            if teacher.skip
         }
+        sample = read.sample(recipe.fusion.fit_texts)
         self.parts = [
-            fit_fusion(teacher, self._teacher_vectors(teacher, sample)) for teacher in recipe.teachers
+            fit_fusion(
+                teacher,
+                self._teacher_vectors(
+                    teacher,
+                    {role: [text.id for text in spoken] for role, spoken in given(teacher, sample).items()},
+                ),
+            )
+            for teacher in recipe.teachers
         ]
 
     def vectors(self, ids: Sequence[str], role: str = "document") -> FloatArray:
@@ -109,6 +127,7 @@ class Targets:
                 "vectors": {role: self._cache(teacher, role).content_identity for role in self.recipe.roles},
                 "reducers": teacher.reducers,
                 "weight": teacher.weight,
+                **({"skip": teacher.skip} if teacher.skip else {}),
             }
             for teacher in self.recipe.teachers
         }
@@ -133,5 +152,20 @@ class Targets:
         return self._caches[self.recipe.cache.folder / teacher.folder_of(role)]
 
     def _teacher_vectors(self, teacher: TeacherConfig, ids: Mapping[str, Sequence[str]]) -> FloatArray:
-        parts = [self._cache(teacher, role).vectors(names) for role, names in ids.items()]
+        parts = [self._vectors(teacher, role, names) for role, names in ids.items()]
         return np.concatenate(parts).astype(np.float32)
+
+    def _vectors(self, teacher: TeacherConfig, role: str, ids: Sequence[str]) -> FloatArray:
+        """A teacher's vectors, (N, E); of a text it skips the other's of a parallel pair, or zeros."""
+        cache = self._cache(teacher, role)
+        if not teacher.skip:
+            return cache.vectors(ids)
+        skipped, rows = self._skipped[teacher.name].find(ids)
+        result = np.zeros((len(ids), cache.dims), np.float32)
+        result[~skipped] = cache.vectors([name for name, left_out in zip(ids, skipped) if not left_out])
+        roles = self._skipped[teacher.name].roles[rows]
+        for other in self.recipe.roles:
+            here = skipped & (roles == other)
+            keys = self._skipped[teacher.name].sources[rows[here]]
+            result[here] = self._cache(teacher, other).vectors_of(keys)
+        return result

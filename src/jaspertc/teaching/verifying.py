@@ -19,8 +19,9 @@ class Report:
     problems: list[str]
 
 
-def verify_folder(folder: Path, texts: RecipeTexts, roles: Sequence[str]) -> Report:
-    """Check every shard against its checksums, and that each text of these roles has a vector.
+def verify_folder(folder: Path, texts: RecipeTexts, roles: Sequence[str], skip: str = "") -> Report:
+    """Check every shard against its checksums, and that each text of these roles has a vector, but for
+    those in which the teacher's ``skip`` is found.
 
     Nothing is raised for damage: each problem is a line that names shard or text, and the fix.
     """
@@ -36,7 +37,7 @@ def verify_folder(folder: Path, texts: RecipeTexts, roles: Sequence[str]) -> Rep
     cache = VectorCache(folder, verify=False)
     for role in roles:
         try:
-            require_all(cache, texts, role)
+            require_all(cache, texts, role, skip)
         except CacheError as error:
             problems.append(str(error))
     return Report(summary=f"{said}; {'not complete' if problems else 'all sound'}", problems=problems)
