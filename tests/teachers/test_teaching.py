@@ -18,6 +18,7 @@ from jaspertc.teaching.cache import VectorCache
 from jaspertc.teaching.fill import Teaching
 from jaspertc.teaching.keys import content_id
 from jaspertc.teaching.recipe_texts import RecipeTexts
+from jaspertc.teaching.scoring import Scoring
 from jaspertc.teaching.targets import Targets
 
 
@@ -107,6 +108,87 @@ def test_one_prompt_for_two_roles_shares_a_folder(tmp_path):
     assert teach(recipe) == 50
     assert teach(recipe) == 0
     assert len(VectorCache(tmp_path / "cache" / "fake")) == 50
+
+
+ENGLISH = """
+[[teachers]]
+name = "english"
+kind = "use"
+path = "package"
+batch_size = 16
+weight = 2
+skip = "[\\\\u3400-\\\\u9fff]"
+
+[cache]"""
+
+
+def make_bilingual(tmp_path):
+    """A recipe with a second teacher that skips Chinese, of two texts and of a file of translations."""
+    recipe = make_recipe(tmp_path)
+    rows = [{"id": "en", "text": "a mountain"}, {"id": "zh", "text": "一座山"}]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair = {"id": "1", "query": "a river", "positive": "一条河"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    recipe.write_text('[[texts.pairs]]\npath = "pairs.jsonl"\nparallel = true\n' + recipe.read_text())
+    change(recipe, "\n[cache]", ENGLISH)
+    return recipe
+
+
+def test_a_teacher_that_skips_texts(tmp_path):
+    recipe = make_bilingual(tmp_path)
+    assert teach(recipe) == 4 + 2
+    assert teach(recipe) == 0
+    assert sorted(VectorCache(tmp_path / "cache" / "english").ids()) == ["en", "q:1"]
+    targets = Targets(read_recipe(recipe))
+    english, chinese, translation = targets.vectors(["en", "zh", "p:1"])
+    (river,) = targets.vectors(["q:1"], "query")
+    width = targets.dims // 2
+    assert np.linalg.norm(english[width:]) == pytest.approx(2 / np.sqrt(5), abs=1e-5)
+    assert np.linalg.norm(chinese[:width]) == pytest.approx(1, abs=1e-5)
+    assert not chinese[width:].any()
+    assert translation[width:] == pytest.approx(river[width:], abs=1e-6)
+    assert not np.allclose(translation[:width], river[:width])
+    change(recipe, "parallel = true", "parallel = false")
+    assert not Targets(read_recipe(recipe)).vectors(["p:1"])[0, width:].any()
+
+
+def test_reducers_are_fitted_without_what_a_teacher_skips(tmp_path):
+    recipe = make_bilingual(tmp_path)
+    change(recipe, "weight = 2", 'weight = 2\nreducers = [{kind = "centre"}]')
+    teach(recipe)
+    mean = unit(expected(recipe, ["a mountain", "a river"])).mean(0)
+    targets = Targets(read_recipe(recipe))
+    assert targets.parts[1].reducers[0].mean == pytest.approx(mean, abs=2e-3)
+    assert not targets.vectors(["zh"])[0, targets.dims // 2 :].any()
+
+
+def test_a_text_that_all_teachers_skip_is_refused(tmp_path):
+    recipe = make_bilingual(tmp_path)
+    change(recipe, 'kind = "use"', 'kind = "use"\nskip = "river$"')
+    assert teach(recipe) == 3 + 2
+    change(recipe, "river$", "座")
+    with pytest.raises(ConfigError, match=r"all teachers skip the text of id 'zh'; change their skip"):
+        Teaching(read_recipe(recipe))
+    change(recipe, "座", "(")
+    with pytest.raises(ConfigError, match=r"skip is '\(', no regular expression"):
+        read_recipe(recipe)
+
+
+def test_no_score_where_a_teacher_skips_a_text(tmp_path):
+    recipe = make_bilingual(tmp_path)
+    sets = {"en": ("a mountain", "a hill"), "mixed": ("a mountain", "山")}
+    for name, (first, second) in sets.items():
+        rows = [{"sentence1": first, "sentence2": text, "score": len(text)} for text in (second, "a river")]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tables = (f'[[validation.sts]]\nname = "{name}"\npath = "{name}.jsonl"\n' for name in sets)
+    recipe.write_text(recipe.read_text() + "".join(tables))
+    with Scoring(read_recipe(recipe)) as scoring:
+        for job in scoring.jobs:
+            job.run(32)
+        first, english, fused = scoring.scores()
+    assert np.isnan(english.scores["mixed Spearman"])
+    assert english.mean == english.scores["en Spearman"]
+    assert np.isfinite([*first.scores.values(), *fused.scores.values()]).all()
 
 
 def test_texts_without_ids_go_by_content(tmp_path):
