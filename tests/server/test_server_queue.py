@@ -109,15 +109,15 @@ def test_speed_follows_the_machine() -> None:
 @given(st.floats(0, 5), st.floats(0.001, 3), st.sampled_from([0.1, 0.2, 0.5, 0.9]))
 def test_the_promise_stays_between_floor_and_default(wait: float, cost: float, floor: float) -> None:
     promise = Promise(seconds=1, floor=floor)
-    ratio = promise.ratio(0.5, wait=wait, own=lambda value: cost * value)
+    ratio = promise.ratio(0.5, wait=wait, own_seconds=lambda value: cost * value)
     assert min(floor, 0.5) <= ratio <= 0.5
-    longer = promise.ratio(0.5, wait=wait + 0.1, own=lambda value: cost * value)
+    longer = promise.ratio(0.5, wait=wait + 0.1, own_seconds=lambda value: cost * value)
     if cost * floor < 0.7:
         assert longer <= ratio
 
 
 def test_the_promise_for_one_long_text_and_for_bulk() -> None:
     promise = Promise(seconds=1, floor=0.2)
-    assert promise.ratio(0.5, wait=0, own=lambda value: 3 * value) < 0.5  # fits when compressed more
-    assert promise.ratio(0.5, wait=0, own=lambda value: 100 * value) == 0.5  # never fits: keeps its quality
-    assert promise.ratio(0.5, wait=2, own=lambda value: 100 * value) == 0.2
+    assert promise.ratio(0.5, wait=0, own_seconds=lambda value: 3 * value) < 0.5  # fits when compressed more
+    assert promise.ratio(0.5, wait=0, own_seconds=lambda value: 100 * value) == 0.5  # never fits: as asked
+    assert promise.ratio(0.5, wait=2, own_seconds=lambda value: 100 * value) == 0.2

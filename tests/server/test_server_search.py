@@ -121,6 +121,6 @@ def test_a_file_in_use_is_refined_later(
 
 
 def test_a_ratio_to_refine_to_is_checked_at_once(start: Any, model: Embedder, quick: SearchIndex) -> None:
-    with pytest.raises(RatioError, match="ratio is 1.5"):
+    with pytest.raises(RatioError, match=r"ratio is 1\.5"):
         start(model, index=quick, refine=1.5)
     quick.close()

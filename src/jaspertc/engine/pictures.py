@@ -106,5 +106,5 @@ class OpenVINOFeatures:
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
         if not hasattr(self._requests, "own"):
-            self._requests.own = self._compiled.create_infer_request()
-        return torch.from_numpy(self._requests.own.infer([pixels])[0].copy())
+            self._requests.request = self._compiled.create_infer_request()
+        return torch.from_numpy(self._requests.request.infer([pixels])[0].copy())

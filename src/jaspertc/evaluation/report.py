@@ -101,24 +101,24 @@ def _curves(summary: Summary, contents: Contents, command: str) -> list[Section]
 
 def _heat_maps(summary: Summary, command: str, *, texts: bool) -> list[Section]:
     """The first bitext task, for the model at its highest and lowest ratio, and peers."""
-    found: dict[str, Score] = {}
+    by_label: dict[str, Score] = {}
     for score in summary.scores:
         if score.facts.get("similarity"):
-            found.setdefault(score.label, score)
-    labels = [label for label in summary.labels if label in found]
-    labels = [label for label in labels if found[label].task == found[labels[0]].task]
+            by_label.setdefault(score.label, score)
+    labels = [label for label in summary.labels if label in by_label]
+    labels = [label for label in labels if by_label[label].task == by_label[labels[0]].task]
     if not labels:
         return []
-    swept = [label for label in labels if found[label].ratio is not None]
-    peers = [label for label in labels if found[label].ratio is None]
+    swept = [label for label in labels if by_label[label].ratio is not None]
+    peers = [label for label in labels if by_label[label].ratio is None]
     maps: dict[str, str] = {}  # short sentences look the same at each ratio
     for label in [*swept[:1], *swept[-1:], *peers]:
-        maps.setdefault(str(found[label].facts["similarity"]["cosines"]), label)
+        maps.setdefault(str(by_label[label].facts["similarity"]["cosines"]), label)
     figures = [
-        heat_map(label, found[label].facts["similarity"], f"heat-map-{number}")
+        heat_map(label, by_label[label].facts["similarity"], f"heat-map-{number}")
         for number, label in enumerate(list(maps.values())[:MAPS], 1)
     ]
-    first = found[labels[0]]
+    first = by_label[labels[0]]
     rows = [[str(number), *pair] for number, pair in enumerate(zip(*first.facts["similarity"]["texts"]), 1)]
     sentences = Table(title="The sentences", columns=["", "English", "Chinese"], rows=rows)
     return [

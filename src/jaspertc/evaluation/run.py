@@ -64,12 +64,12 @@ def evaluate(
         raise InputError(f"tasks is {tasks!r} and peers is {peers!r}, they must be lists of strings")
     if benchmark is None and not tasks and data is None:
         data = SAMPLES
-    found = read_peers(peers)
+    peer_configs = read_peers(peers)
     # What can be wrong with tasks and data is found before models are loaded, which is slow.
     chosen = choose_tasks(tasks, benchmark, data)
     embedder = model if isinstance(model, Embedder) else Embedder.load(model, **load)
     swept = Swept(embedder, list(dict.fromkeys(ratios)) or [embedder.default_ratio], threshold, name)
-    evaluation = Evaluation(swept, load_peers(found), chosen, Path(output), limit=limit)
+    evaluation = Evaluation(swept, load_peers(peer_configs), chosen, Path(output), limit=limit)
     evaluation.run()
     return evaluation.scores()
 

@@ -91,16 +91,16 @@ def weighted_losses(
     Raises:
         ConfigError: a width does not fit.
     """
-    own, *extra = torch.split(student, _widths(objective, student.shape[1]), dim=1)
-    if objective.cosine and own.shape[1] != teacher.shape[1]:
+    vectors, *extra = torch.split(student, _widths(objective, student.shape[1]), dim=1)
+    if objective.cosine and vectors.shape[1] != teacher.shape[1]:
         raise ConfigError(
-            f"the student's vectors have {own.shape[1]} dimensions and the targets {teacher.shape[1]}, but "
+            f"the student has {vectors.shape[1]} dimensions and the targets {teacher.shape[1]}, but "
             "the cosine loss needs the same; give the student a head of the target's width"
         )
-    spaces = [own, *(own[:, :width] for width in objective.matryoshka), *extra]
+    spaces = [vectors, *(vectors[:, :width] for width in objective.matryoshka), *extra]
     parts: dict[str, Tensor] = {}
     if objective.cosine:
-        parts["cosine"] = objective.cosine * cosine_loss(F.normalize(own, dim=-1), teacher)
+        parts["cosine"] = objective.cosine * cosine_loss(F.normalize(vectors, dim=-1), teacher)
     for space in spaces:
         for name, value in _between_texts(
             objective, F.normalize(space, dim=-1), teacher, queries=queries, negatives=negatives, seed=seed
@@ -139,12 +139,12 @@ def picture_losses(
 
 def _widths(objective: Objective, total: int) -> list[int]:
     extra = list(objective.matryoshka_heads)
-    own = total - sum(extra)
-    if own < 1 or any(width > own for width in objective.matryoshka):
+    first = total - sum(extra)
+    if first < 1 or any(width > first for width in objective.matryoshka):
         raise ConfigError(
-            f"matryoshka widths {[*objective.matryoshka, *extra]} do not fit vectors of {own} dimensions"
+            f"matryoshka widths {[*objective.matryoshka, *extra]} do not fit vectors of {first} dimensions"
         )
-    return [own, *extra]
+    return [first, *extra]
 
 
 def _between_texts(

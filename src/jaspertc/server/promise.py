@@ -17,22 +17,22 @@ class Promise:
     seconds: float
     floor: float
 
-    def ratio(self, default: float, *, wait: float, own: Callable[[float], float]) -> float:
+    def ratio(self, default: float, *, wait: float, own_seconds: Callable[[float], float]) -> float:
         """The ratio for a request that did not fix one.
 
         Args:
             default: the model's ratio, in (0, 1].
             wait: predicted seconds until the request's own work can be done.
-            own: predicted seconds of the request's own work at a ratio.
+            own_seconds: predicted seconds of the request's own work at a ratio.
 
         Returns:
             In [floor, default]; ``default`` unless the wait, or the wait and the request's own work together,
             come near the promise. Work that no ratio would finish in time looks at the wait alone: a bulk
             request loses no quality on an idle server.
 
-        >>> Promise(seconds=1, floor=0.2).ratio(0.5, wait=0.1, own=lambda ratio: 0.2)
+        >>> Promise(seconds=1, floor=0.2).ratio(0.5, wait=0.1, own_seconds=lambda ratio: 0.2)
         0.5
-        >>> Promise(seconds=1, floor=0.2).ratio(0.5, wait=0.45, own=lambda ratio: 0.1)
+        >>> Promise(seconds=1, floor=0.2).ratio(0.5, wait=0.45, own_seconds=lambda ratio: 0.1)
         0.35
         """
         if default <= self.floor:
@@ -40,10 +40,10 @@ class Promise:
         pressure = (wait / self.seconds - BEGIN) / (END - BEGIN)
         chosen = self._at(default, min(1.0, max(0.0, pressure)))
         limit = END * self.seconds
-        if wait + own(chosen) <= limit or own(self.floor) > limit:
+        if wait + own_seconds(chosen) <= limit or own_seconds(self.floor) > limit:
             return chosen
         steps = (self._at(chosen, step / STEPS) for step in range(1, STEPS))
-        return next((ratio for ratio in steps if wait + own(ratio) <= limit), self.floor)
+        return next((ratio for ratio in steps if wait + own_seconds(ratio) <= limit), self.floor)
 
     def _at(self, start: float, share: float) -> float:
         return start if share == 0 else max(self.floor, round(start - share * (start - self.floor), 3))

@@ -97,8 +97,8 @@ def make_router(flow: Flow, index: SearchIndex | None) -> tuple[APIRouter, list[
         body = await flow.parsed(request, lambda raw: parse(EmbeddingRequest, raw))
         wanted = flow.wanted(body, body.model)
         _check_dimensions(body.dimensions)
-        found = await embedded(request, body.input, wanted, body.image_tokens)
-        vectors = model.finish(found.vectors, body.dimensions)
+        result = await embedded(request, body.input, wanted, body.image_tokens)
+        vectors = model.finish(result.vectors, body.dimensions)
 
         def answer() -> Response:
             return json_response(
@@ -106,9 +106,9 @@ def make_router(flow: Flow, index: SearchIndex | None) -> tuple[APIRouter, list[
                     "object": "list",
                     "data": _data(vectors, as_base64=body.encoding_format == "base64"),
                     "model": body.model,
-                    **_counts(found),
+                    **_counts(result),
                 },
-                _headers(found),
+                _headers(result),
             )
 
         return answer() if vectors.size < 32768 else await flow.off_loop(answer)
@@ -190,13 +190,13 @@ def make_router(flow: Flow, index: SearchIndex | None) -> tuple[APIRouter, list[
                 f"input and other have {len(texts):,} texts, the limit is {settings.max_inputs:,}",
                 param="other",
             )
-        found = await flow.embed_texts(request, texts, wanted)
-        left = found.vectors[: len(rows)]
-        right = left if columns is rows else found.vectors[len(rows) :]
+        result = await flow.embed_texts(request, texts, wanted)
+        left = result.vectors[: len(rows)]
+        right = left if columns is rows else result.vectors[len(rows) :]
 
         def answer() -> Response:
-            content = {"model": model.name, "similarities": similarity(left, right), **_counts(found)}
-            return json_response(content, _headers(found))
+            content = {"model": model.name, "similarities": similarity(left, right), **_counts(result)}
+            return json_response(content, _headers(result))
 
         return await flow.off_loop(answer)
 
@@ -295,20 +295,20 @@ def _data(vectors: FloatArray, *, as_base64: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _counts(found: Embedded) -> dict[str, Any]:
+def _counts(result: Embedded) -> dict[str, Any]:
     return {
-        "usage": {"prompt_tokens": found.tokens, "total_tokens": found.tokens},
+        "usage": {"prompt_tokens": result.tokens, "total_tokens": result.tokens},
         "compression": {
-            "ratio": found.ratio,
-            "adapted": found.adapted,
-            "compressed_tokens": found.compressed_tokens,
+            "ratio": result.ratio,
+            "adapted": result.adapted,
+            "compressed_tokens": result.compressed_tokens,
         },
     }
 
 
-def _headers(found: Embedded) -> dict[str, str]:
+def _headers(result: Embedded) -> dict[str, str]:
     return {
-        "x-compression-ratio": f"{found.ratio:g}",
-        "x-compressed-tokens": str(found.compressed_tokens),
-        "server-timing": found.times.header(),
+        "x-compression-ratio": f"{result.ratio:g}",
+        "x-compressed-tokens": str(result.compressed_tokens),
+        "server-timing": result.times.header(),
     }

@@ -134,7 +134,7 @@ class Scheduler:
                 chosen = self.promise.ratio(
                     default,
                     wait=wait,
-                    own=lambda value: self._speed.seconds(sum(self.model.costs(targets_at(value)))),
+                    own_seconds=lambda value: self._speed.seconds(sum(self.model.costs(targets_at(value)))),
                 )
                 if chosen < default:
                     targets = targets_at(chosen)

@@ -153,14 +153,14 @@ class PairMiner:
                 queries, positives = [row[0] for row in block], [row[1] for row in block]
                 vectors = self.targets.vectors([text.id for text in queries], pair.query_role)
                 answers = self.targets.vectors([text.id for text in positives], pair.positive_role)
-                own = np.einsum("nr,nr->n", vectors, answers)
+                positive_scores = np.einsum("nr,nr->n", vectors, answers)
                 ranking = top_documents(
                     vectors, self._blocks(documents.ids, len(block), advance), self.settings.depth
                 )
-                chosen = self._choose(ranking, own, start, summary)
+                chosen = self._choose(ranking, positive_scores, start, summary)
                 yield [
                     _line(documents, *texts, float(score), negatives, scores)
-                    for texts, score, (negatives, scores) in zip(block, own, chosen)
+                    for texts, score, (negatives, scores) in zip(block, positive_scores, chosen)
                 ]
                 start += len(block)
 

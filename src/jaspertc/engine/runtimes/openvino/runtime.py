@@ -76,7 +76,7 @@ class OpenVINOBackbone(Backbone):
         if self._before is not None:
             x = self._before(x, layout)
         if not hasattr(self._requests, "own"):
-            self._requests.own = self._compiled.create_infer_request()
+            self._requests.request = self._compiled.create_infer_request()
         out = torch.empty_like(x)
         for rows in plan_rows(layout.lengths):
             tokens = torch.from_numpy(rows.tokens)
@@ -85,7 +85,7 @@ class OpenVINOBackbone(Backbone):
             mask = rows.mask(causal=self.config.causal)
             extra = self._extra_values(self.config, torch.from_numpy(rows.positions))
             inputs = [states.numpy(), rows.cells, rows.places, mask, *extra]
-            result = self._requests.own.infer(inputs, share_inputs=True, share_outputs=True)[0]
+            result = self._requests.request.infer(inputs, share_inputs=True, share_outputs=True)[0]
             out[tokens] = torch.from_numpy(result)[: len(tokens)]
         return out
 
