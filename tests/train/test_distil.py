@@ -240,6 +240,27 @@ def test_held_out_texts_are_never_seen(make_run) -> None:
     assert not seen & held_out
 
 
+def test_long_texts_are_learnt_in_pieces(make_run) -> None:
+    recipe = make_run(steps=2)
+    story = ". ".join("bread walks to the river every morning" for _ in range(60)) + "."
+    with (recipe.parent / "texts.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"id": "story", "text": story}) + "\n")
+    content = recipe.read_text(encoding="utf-8")
+    content = content.replace('path = "texts.jsonl"', 'path = "texts.jsonl"\npiece_characters = 60', 1)
+    recipe.write_text(content, encoding="utf-8")
+    with Teaching(read_recipe(recipe)) as teaching:
+        for job in teaching.jobs:
+            job.run(64)
+    run = Distillation(read_recipe(recipe))
+    pieces = [name for name in run.tokens.ids if name.startswith("story#")]
+    assert len(pieces) > 10
+    assert all(len(run.tokens.row(run.tokens.numbers[name])) < 64 for name in pieces)
+    run.run(0)
+    order = run.stages[0].batch_at
+    assert {name for step in range(8) for name in order(step).ids} & set(pieces)
+    assert (recipe.parent / "run" / "1-distil" / "model" / "model.safetensors").is_file()
+
+
 def test_tokens_without_prompt_are_those_of_the_text_alone(make_run) -> None:
     run = Distillation(read_recipe(make_run()))
     tokenizer = run.checkpoint.tokenizer
