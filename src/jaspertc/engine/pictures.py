@@ -105,6 +105,6 @@ class OpenVINOFeatures:
         self._requests = threading.local()
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
-        if not hasattr(self._requests, "own"):
+        if not hasattr(self._requests, "request"):
             self._requests.request = self._compiled.create_infer_request()
         return torch.from_numpy(self._requests.request.infer([pixels])[0].copy())

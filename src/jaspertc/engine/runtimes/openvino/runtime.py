@@ -75,7 +75,7 @@ class OpenVINOBackbone(Backbone):
         """Token embeddings after compression, shape (C, D) -> last hidden states, shape (C, D)."""
         if self._before is not None:
             x = self._before(x, layout)
-        if not hasattr(self._requests, "own"):
+        if not hasattr(self._requests, "request"):
             self._requests.request = self._compiled.create_infer_request()
         out = torch.empty_like(x)
         for rows in plan_rows(layout.lengths):
