@@ -1,0 +1,18 @@
+"""Compressors with parameters of their own, each equal to ``disjoint-average`` before it is trained.
+
+Importing this adds them to ``COMPRESSORS``. ``python -m lab.compressors.arms.train`` compares them.
+"""
+
+from jaspertc.model.compressors import COMPRESSORS, Compressor
+from lab.compressors.arms.convolution import Convolution
+from lab.compressors.arms.slots import Slots
+from lab.compressors.arms.spread import Spread
+from lab.compressors.arms.weighted import Weighted
+
+ARMS: dict[str, type[Compressor]] = {
+    "weighted-average": Weighted,
+    "convolution-average": Convolution,
+    "slot-average": Slots,
+    "average-and-spread": Spread,
+}
+COMPRESSORS.update(ARMS)
