@@ -30,10 +30,9 @@ from jaspertc.reports.origin import machine, versions
 from jaspertc.teaching.keys import place_of
 from jaspertc.text.packing import PackedBatch
 from jaspertc.types import FloatArray, IntArray
-from lab.compressors.windows import pairs, with_windows
-from lab.search.sets import RetrievalSet, load_set, ndcg, ranked
+from lab.compressors.windows import VALIDATION, Asked, pairs, with_windows
+from lab.search.sets import RetrievalSet, interval, load_set
 
-VALIDATION = {"pairs_zh": ["drcd-qa", "cmrc2018-trial"], "pairs_en": ["wikipedia-en/b/ict"]}
 COMMON = 1e-3  # a share of all tokens: commoner ones lose mass
 _SENTENCE_END = re.compile(r"[.!?。！？；;]$")
 
@@ -192,26 +191,6 @@ def known(embedder: Engine, folder: Path, texts: int = 20_000) -> Tokens:
     ends = np.array([bool(_SENTENCE_END.search(piece)) for piece in pieces])
     table = encoder._look_up(np.arange(vocabulary)).each().float().numpy()
     return Tokens(counts, ends, table)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A task, and its queries' vectors, shape (Q, E)."""
-
-    task: RetrievalSet
-    queries: FloatArray
-
-    def gains(self, embedder: Engine, ratio: float) -> FloatArray:
-        """nDCG@10 of each query, shape (Q,)."""
-        scores = self.queries @ embedder.encode_document(self.task.documents, ratio=ratio).T
-        return ndcg(ranked(scores, self.task.document_ids), self.task)
-
-
-def interval(differences: FloatArray, draws: int = 2000) -> list[float]:
-    """95 % of the mean of paired differences, by bootstrap over queries, x 100."""
-    random = np.random.default_rng(0)
-    places = random.integers(len(differences), size=(draws, len(differences)))
-    return [round(100 * float(q), 2) for q in np.quantile(differences[places].mean(1), [0.025, 0.975])]
 
 
 def main() -> None:

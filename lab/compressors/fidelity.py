@@ -25,9 +25,8 @@ from jaspertc.model.lengths import target_lengths
 from jaspertc.reports.origin import machine, versions
 from jaspertc.teaching.keys import place_of
 from jaspertc.types import FloatArray, IntArray
-from lab.compressors.content import interval
-from lab.compressors.windows import pairs
-from lab.search.sets import RetrievalSet, load_set, ndcg, ranked
+from lab.compressors.windows import VALIDATION, pairs
+from lab.search.sets import RetrievalSet, interval, load_set, ndcg, ranked
 
 RATIOS = np.array([0.05, 0.1, 0.2, 0.33, 0.5, 0.8, 1.0])
 STRATA = ((81, 128), (129, 256), (257, 512))
@@ -279,7 +278,7 @@ def main() -> None:
         facts["training texts"][str(promise)] = compared(check, rules, threshold)[0]
         print(promise, facts["training texts"][str(promise)], flush=True)
     tasks = [load_set(folder) for folder in options.sets]
-    tasks.append(pairs(embedder, options.data / "pairs_zh.jsonl.gz", ["drcd-qa", "cmrc2018-trial"], 300))
+    tasks.append(pairs(embedder, options.data / "pairs_zh.jsonl.gz", VALIDATION["pairs_zh"], 300))
     promises = tuple(float(part) for part in options.promises.split(","))
     facts["sets"] = [row for task in tasks for row in retrieval(embedder, task, predictors, promises)]
     if options.output:

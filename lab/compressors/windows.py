@@ -4,12 +4,13 @@
         --pairs data/train/pairs_zh.jsonl.gz --source drcd-qa --output results.json
 
 Nothing is trained. Queries at ratio 1, documents at each ratio. With --pairs, positives of 160 to 512 tokens
-that hash into [0.6, 1) are the documents: no model of recipes/ was trained on them.
+that hash into [0.6, 1) are the documents: no model of recipes/ was trained on them. Strata are queries by the
+tokens of what answers them; intervals are 95 % of the difference from the first kind of windows.
 """
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,13 @@ from jaspertc.files.json_lines import read_objects
 from jaspertc.model.compressors import COMPRESSORS, build_compressor
 from jaspertc.reports.origin import machine
 from jaspertc.teaching.keys import place_of
-from lab.search.sets import RetrievalSet, load_set, ndcg
+from jaspertc.types import FloatArray
+from lab.search.sets import RetrievalSet, interval, load_set, ndcg, ranked
 
 WINDOWS = ("adaptive-average", "disjoint-average", "fractional-average")
 LEAST, MOST = 160, 512
+VALIDATION = {"pairs_zh": ["drcd-qa", "cmrc2018-trial"], "pairs_en": ["wikipedia-en/b/ict"]}
+STRATA = ((1, 128), (129, 256), (257, 512))
 
 
 def with_windows(embedder: Engine, kind: str) -> Engine:
@@ -57,11 +61,34 @@ def pairs(embedder: Engine, path: Path, sources: list[str], most: int) -> Retrie
     )
 
 
-def score(embedder: Engine, task: RetrievalSet, ratio: float) -> float:
-    queries = embedder.encode_query(task.queries, ratio=1.0)
-    documents = embedder.encode_document(task.documents, ratio=ratio)
-    best = np.argsort(-(queries @ documents.T), axis=1, kind="stable")[:, :10]
-    return 100 * float(ndcg([[task.document_ids[place] for place in row] for row in best], task).mean())
+@dataclass(frozen=True)
+class Asked:
+    """A task, and its queries' vectors, shape (Q, E)."""
+
+    task: RetrievalSet
+    queries: FloatArray
+
+    def gains(self, embedder: Engine, ratio: float) -> FloatArray:
+        """nDCG@10 of each query, shape (Q,)."""
+        scores = self.queries @ embedder.encode_document(self.task.documents, ratio=ratio).T
+        return ndcg(ranked(scores, self.task.document_ids), self.task)
+
+
+def strata(embedder: Engine, task: RetrievalSet) -> dict[str, "np.ndarray"]:
+    """Which queries have answers of so many tokens, by name of the stratum, shape (Q,) each."""
+    documents = embedder.tokenize(task.documents, prompt=embedder.prompts["document"])
+    tokens = dict(zip(task.document_ids, map(len, documents)))
+    longest = np.array([max(tokens[name] for name in task.relevant[query]) for query in task.query_ids])
+    found = {f"{low}-{high}": (longest >= low) & (longest <= high) for low, high in STRATA}
+    return {"all": np.ones(len(longest), np.bool_)} | {
+        name: here for name, here in found.items() if here.any()
+    }
+
+
+def computed(embedder: Engine, task: RetrievalSet, ratio: float) -> float:
+    """Compressed tokens of a document, on average."""
+    documents = embedder.tokenize(task.documents, prompt=embedder.prompts["document"])
+    return float(embedder.target_lengths(np.array([len(row) for row in documents]), ratio=ratio).mean())
 
 
 def main() -> None:
@@ -80,13 +107,22 @@ def main() -> None:
     ratios = [float(ratio) for ratio in options.ratios.split(",")]
     rows = []
     for task in tasks:
+        asked = Asked(task, embedder.encode_query(task.queries, ratio=1.0))
+        parts = strata(embedder, task)
+        first: dict[float, FloatArray] = {}
         for kind in WINDOWS:
             with_windows(embedder, kind)
-            scores = {f"{ratio:g}": round(score(embedder, task, ratio), 2) for ratio in ratios}
-            rows.append(
-                {"set": task.name, "documents": len(task.documents), "windows": kind, "ndcg@10": scores}
-            )
-            print(task.name, kind, scores, flush=True)
+            gains = {ratio: asked.gains(embedder, ratio) for ratio in ratios}
+            first = first or gains
+            for name, here in parts.items():
+                row = {"set": task.name, "documents": len(task.documents), "windows": kind, "answers": name}
+                row |= {"queries": int(here.sum()), "tokens": {}, "ndcg@10": {}, "against the first": {}}
+                for ratio, each in gains.items():
+                    row["tokens"][f"{ratio:g}"] = round(computed(embedder, task, ratio), 1)
+                    row["ndcg@10"][f"{ratio:g}"] = round(100 * float(each[here].mean()), 2)
+                    row["against the first"][f"{ratio:g}"] = interval((each - first[ratio])[here])
+                rows.append(row)
+                print(task.name, kind, name, row["ndcg@10"], flush=True)
     if options.output:
         facts = {"model": embedder.fingerprint, "runtime": repr(embedder), "processor": machine()}
         options.output.write_text(json.dumps(facts | {"rows": rows}, indent=1, ensure_ascii=False) + "\n")

@@ -109,6 +109,13 @@ def ndcg(ranked: Sequence[Sequence[str]], task: RetrievalSet) -> FloatArray:
     return np.array(scores, dtype=np.float32)
 
 
+def interval(differences: FloatArray, draws: int = 2000) -> list[float]:
+    """95 % of the mean of paired differences, x 100, by bootstrap."""
+    random = np.random.default_rng(0)
+    places = random.integers(len(differences), size=(draws, len(differences)))
+    return [round(100 * float(edge), 2) for edge in np.quantile(differences[places].mean(1), [0.025, 0.975])]
+
+
 def ranked(scores: FloatArray, ids: Sequence[str], top: int = TOP) -> list[list[str]]:
     """Ids of the best documents of each query, from scores of shape (Q, D); equal ones in their order."""
     return [[ids[place] for place in np.argsort(-row, kind="stable")[:top]] for row in scores]

@@ -1,9 +1,9 @@
 """Compressors with parameters of their own, each equal to ``disjoint-average`` before it is trained.
 
-Importing this adds them to ``COMPRESSORS``. ``python -m lab.compressors.arms.train`` compares them.
+``COMPRESSORS.update(ARMS)`` adds them to the package's, ``lab/compressors/arms/train.py`` compares them.
 """
 
-from jaspertc.model.compressors import COMPRESSORS, Compressor
+from jaspertc.model.compressors import Compressor
 from lab.compressors.arms.convolution import Convolution
 from lab.compressors.arms.slots import Slots
 from lab.compressors.arms.spread import Spread
@@ -15,4 +15,3 @@ ARMS: dict[str, type[Compressor]] = {
     "slot-average": Slots,
     "average-and-spread": Spread,
 }
-COMPRESSORS.update(ARMS)

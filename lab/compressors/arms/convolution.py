@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jaspertc.config import CompressorConfig
-from jaspertc.model.compressors.disjoint import DisjointAverage, DisjointAverageConfig
+from jaspertc.model.compressors.disjoint import DisjointAverageConfig
 from jaspertc.model.compressors.lookup import TokenRows
+from jaspertc.model.compressors.windows import Windows
 from jaspertc.text.packing import PackedBatch
-from jaspertc.types import IntArray
+from lab.compressors.arms.base import Arm
 
 MIDDLE, REACH = 128, 2  # five tokens are read for each
 
@@ -25,7 +26,7 @@ class ConvolutionConfig(DisjointAverageConfig):
     kind: str = "convolution-average"
 
 
-class Convolution(DisjointAverage):
+class Convolution(Arm):
     """h + U gelu(conv(D h)), then means."""
 
     Config = ConvolutionConfig
@@ -42,10 +43,7 @@ class Convolution(DisjointAverage):
     def flops(cls, config: CompressorConfig, width: int, tokens: int) -> int:
         return 2 * tokens * MIDDLE * (2 * width + MIDDLE * (2 * REACH + 1))
 
-    def forward(self, rows: TokenRows, batch: PackedBatch, targets: IntArray) -> Tensor:
-        x = rows.each()
-        if (targets == batch.lengths).all():
-            return x
+    def combined(self, x: Tensor, batch: PackedBatch, windows: Windows) -> Tensor:
         low = self.down(F.layer_norm(x, x.shape[1:]))
         gap = low.new_zeros(REACH, MIDDLE)  # between texts, so that none reads another
         parts = [part for text in low.split(batch.lengths.tolist()) for part in (gap, text)]
@@ -54,4 +52,4 @@ class Convolution(DisjointAverage):
         kept = torch.cat(
             [read[begin : begin + length] for begin, length in zip(starts.tolist(), batch.lengths.tolist())]
         )
-        return TokenRows(x + self.up(F.gelu(kept))).pooled(self.windows(batch, targets))
+        return TokenRows(x + self.up(F.gelu(kept))).pooled(windows)

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from jaspertc.config import CompressorConfig
-from jaspertc.model.compressors.disjoint import DisjointAverage, DisjointAverageConfig
-from jaspertc.model.compressors.lookup import TokenRows
+from jaspertc.model.compressors.disjoint import DisjointAverageConfig
+from jaspertc.model.compressors.windows import Windows
 from jaspertc.text.packing import PackedBatch
-from jaspertc.types import IntArray
-from lab.compressors.arms.sums import averaged, window_of
+from lab.compressors.arms.base import Arm, averaged, window_of
 
 SLOTS = 8
 
@@ -25,7 +24,7 @@ class SlotsConfig(DisjointAverageConfig):
     kind: str = "slot-average"
 
 
-class Slots(DisjointAverage):
+class Slots(Arm):
     """The mean of (1 + g[slot]) h; a window of n tokens has its k-th in slot floor(k SLOTS / n)."""
 
     Config = SlotsConfig
@@ -35,11 +34,7 @@ class Slots(DisjointAverage):
         super().__init__(config, width)
         self.gates = nn.Parameter(torch.zeros(SLOTS, width))
 
-    def forward(self, rows: TokenRows, batch: PackedBatch, targets: IntArray) -> Tensor:
-        x = rows.each()
-        if (targets == batch.lengths).all():
-            return x
-        windows = self.windows(batch, targets)
+    def combined(self, x: Tensor, batch: PackedBatch, windows: Windows) -> Tensor:
         window = window_of(windows, x.device)
         starts = torch.from_numpy(windows.starts).to(x.device)
         place = torch.arange(len(x), device=x.device) - starts[window]

@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from jaspertc.config import CompressorConfig
-from jaspertc.model.compressors.disjoint import DisjointAverage, DisjointAverageConfig
-from jaspertc.model.compressors.lookup import TokenRows
+from jaspertc.model.compressors.disjoint import DisjointAverageConfig
+from jaspertc.model.compressors.windows import Windows
 from jaspertc.text.packing import PackedBatch
-from jaspertc.types import IntArray
-from lab.compressors.arms.sums import averaged, window_of
+from lab.compressors.arms.base import Arm, averaged, window_of
 
 LEAST = 1e-6  # of a variance: windows of one token have none
 
@@ -24,7 +23,7 @@ class SpreadConfig(DisjointAverageConfig):
     kind: str = "average-and-spread"
 
 
-class Spread(DisjointAverage):
+class Spread(Arm):
     """mean + W sqrt(variance), W = 0 at the start."""
 
     Config = SpreadConfig
@@ -39,11 +38,8 @@ class Spread(DisjointAverage):
     def flops(cls, config: CompressorConfig, width: int, tokens: int) -> int:
         return 2 * tokens * width * width
 
-    def forward(self, rows: TokenRows, batch: PackedBatch, targets: IntArray) -> Tensor:
-        x = rows.each()
-        if (targets == batch.lengths).all():
-            return x
-        window = window_of(self.windows(batch, targets), x.device)
+    def combined(self, x: Tensor, batch: PackedBatch, windows: Windows) -> Tensor:
+        window = window_of(windows, x.device)
         mean = averaged(x, window)
         variance = averaged((x - mean[window]) ** 2, window)
         return mean + self.beside((variance + LEAST).sqrt())

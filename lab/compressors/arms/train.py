@@ -35,8 +35,8 @@ from jaspertc.teaching.keys import place_of
 from jaspertc.text.packing import pack
 from jaspertc.types import FloatArray, IntArray
 from lab.compressors.arms import ARMS
-from lab.compressors.content import VALIDATION, Asked, interval
-from lab.compressors.windows import LEAST, MOST, pairs
+from lab.compressors.windows import LEAST, MOST, VALIDATION, Asked, pairs
+from lab.search.sets import interval
 
 RATIOS, SHARES = (0.1, 0.33), (2 / 3, 1 / 3)
 BATCH, NEAREST, DRAWN, TEMPERATURE = 16, 64, 64, 0.05
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=400, help="validation pairs of a file")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
+    COMPRESSORS.update(ARMS)
     embedder = Embedder.load(options.model)
     data = taught(embedder, options.data, options.each)
     encoder = load_checkpoint(resolve(options.model)).encoder.float()

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from jaspertc.config import CompressorConfig
-from jaspertc.model.compressors.disjoint import DisjointAverage, DisjointAverageConfig
-from jaspertc.model.compressors.lookup import TokenRows
+from jaspertc.model.compressors.disjoint import DisjointAverageConfig
+from jaspertc.model.compressors.windows import Windows
 from jaspertc.text.packing import PackedBatch
-from jaspertc.types import IntArray
-from lab.compressors.arms.sums import summed, window_of
+from lab.compressors.arms.base import Arm, summed, window_of
 
 GROUPS = 8
 
@@ -25,7 +24,7 @@ class WeightedConfig(DisjointAverageConfig):
     kind: str = "weighted-average"
 
 
-class Weighted(DisjointAverage):
+class Weighted(Arm):
     """The sum of e^s h over that of e^s, s = a . h / |h|: with a = 0 the mean, times (window's size)^n."""
 
     Config = WeightedConfig
@@ -36,11 +35,8 @@ class Weighted(DisjointAverage):
         self.score = nn.Parameter(torch.zeros(width, GROUPS))
         self.power = nn.Parameter(torch.zeros(()))
 
-    def forward(self, rows: TokenRows, batch: PackedBatch, targets: IntArray) -> Tensor:
-        x = rows.each()
-        if (targets == batch.lengths).all():
-            return x
-        window = window_of(self.windows(batch, targets), x.device)
+    def combined(self, x: Tensor, batch: PackedBatch, windows: Windows) -> Tensor:
+        window = window_of(windows, x.device)
         weight = (torch.nn.functional.normalize(x, dim=1) @ self.score).exp()
         by_group = (x.unflatten(1, (GROUPS, -1)) * weight[:, :, None]).flatten(1)
         mean = summed(by_group, window).unflatten(1, (GROUPS, -1)) / summed(weight, window)[:, :, None]
