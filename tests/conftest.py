@@ -15,6 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would need the network fails a
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 _REMOTE_CODE = tempfile.mkdtemp(prefix="jaspertc-tests-")
 os.environ["HF_MODULES_CACHE"] = _REMOTE_CODE
+os.environ["JASPERTC_CACHE"] = str(Path(_REMOTE_CODE) / "cache")  # nothing measured before
 atexit.register(shutil.rmtree, _REMOTE_CODE, ignore_errors=True)
 
 import numpy as np  # noqa: E402

@@ -24,10 +24,13 @@ def texts(sentences: list[str], tmp_path: Path) -> Path:
     return path
 
 
-def test_writes_a_checkpoint_and_says_what_it_costs(texts: Path, tmp_path: Path) -> None:
+def test_writes_a_checkpoint_and_says_what_it_costs(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("openvino")
     out = tmp_path / "small"
     options = ["--calibration", str(texts), "--text-field", "body", "--count", "4", "--max-length", "16"]
+    monkeypatch.setenv("JASPERTC_CACHE", str(tmp_path / "cache"))
     result = run(app, ["optimize", "mini", str(out), *options])
     assert result.exit_code == 0, result.output
     assert "4 texts" in result.stderr
@@ -36,7 +39,11 @@ def test_writes_a_checkpoint_and_says_what_it_costs(texts: Path, tmp_path: Path)
     size = (out / "model.safetensors").stat().st_size
     assert f"{size / 1e6:.1f} MB" in result.stdout
     assert re.search(r"left in bfloat16 +nothing", result.stdout)
-    assert Embedder.load(out).runtime.name == "openvino"
+    (fastest,) = re.findall(r"(openvino|torch) (\w+) .* auto takes this", result.stdout)
+    runtime = Embedder.load(out, device="cpu").runtime
+    assert (runtime.name, runtime.precision) == fastest
+    shown = run(app, ["inspect", "--runtimes", "--model", str(out)])
+    assert "what may compute" in shown.stdout
     again = run(app, ["optimize", "mini", str(out), *options])
     assert isinstance(again.exception, CheckpointError)
     assert "already exists" in str(again.exception)

@@ -21,13 +21,19 @@ COLOURS = ("on #1d4ed8", "on #047857", "on #b45309", "on #7e22ce", "on #be123c",
 
 
 def inspect(
-    text: Annotated[str, typer.Argument(help="The text, or '-' to read standard input.")],
+    text: Annotated[str | None, typer.Argument(help="The text, or '-' to read standard input.")] = None,
     model: ModelOption = "mini",
     ratio: Annotated[float | None, typer.Option(help="Ratio to draw. Default: the model's.")] = None,
     threshold: Threshold = None,
     prompt: Annotated[str | None, typer.Option(help="Text put before it. Default: the model's.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Also save the drawing as an SVG picture.")] = None,
     runtime: Runtime = "auto",
+    runtimes: Annotated[
+        bool,
+        typer.Option(
+            "--runtimes", help="Measure what computes MODEL fastest here; --runtime auto then does."
+        ),
+    ] = False,
 ) -> None:
     """Show TEXT's tokens, the windows that compression averages, and length and cost at several ratios."""
     import re
@@ -38,6 +44,12 @@ def inspect(
     from jaspertc.cli.tables import show
     from jaspertc.engine.embedder import Embedder
 
+    if runtimes:
+        show_runtimes(model)
+    if text is None:
+        if runtimes:
+            return
+        raise typer.BadParameter("give a text, '-' for standard input, or --runtimes")
     if text == "-":
         text = sys.stdin.read().rstrip("\n")
     embedder = Embedder.load(model, runtime=runtime)
@@ -48,6 +60,31 @@ def inspect(
         picture = console.export_svg(title="jaspertc inspect")
         # rich links a font on the web; the picture must not fetch anything
         svg.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
+
+
+def show_runtimes(model: str | Path) -> None:
+    """Measure what may compute a model here, and print the times."""
+    from jaspertc.cli.progress import say
+    from jaspertc.cli.tables import show
+    from jaspertc.engine.measuring import measure_runtimes
+    from jaspertc.engine.runtimes.choosing import LEAST
+    from jaspertc.reports.content import Table
+
+    say("measuring what computes the model fastest")
+    measured = measure_runtimes(model, again=True)
+    rows = [
+        [
+            f"{item.runtime} {item.dtype}",
+            f"{item.query_ms:.2f}",
+            f"{item.text_ms:.2f}",
+            f"{item.cosine:.5f}",
+            "auto takes this" if item == measured.fastest else "" if item.good else f"below {LEAST}",
+        ]
+        for item in measured.candidates
+    ]
+    columns = ["", "ms, one query", "ms a text", "lowest cosine to float32", ""]
+    note = f"{measured.made_of['processor']}, threads: {measured.made_of['threads']}"
+    show(Table(title=f"what may compute {model}", columns=columns, rows=rows, note=note))
 
 
 def drawing(

@@ -30,6 +30,9 @@ def optimize(
         float, typer.Option(help="Lowest cosine to float32 allowed for any of these texts, in (0, 1).")
     ] = 0.997,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there.")] = False,
+    runtimes: Annotated[
+        bool, typer.Option(help="Also measure what computes OUT fastest here, for --runtime auto to take.")
+    ] = True,
 ) -> None:
     """Write CHECKPOINT with int8 layers: a quarter of float32's size, quick to load, fast on CPUs.
 
@@ -42,6 +45,10 @@ def optimize(
     _print(
         optimized(checkpoint, out, texts, least=least, max_length=max_length, overwrite=overwrite, say=say)
     )
+    if runtimes:
+        from jaspertc.cli.inspect import show_runtimes
+
+        show_runtimes(out)
 
 
 def _samples() -> list[str]:

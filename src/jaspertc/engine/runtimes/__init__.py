@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from jaspertc.checkpoint import Checkpoint
+from jaspertc.engine.runtimes.choosing import remembered
 from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError
@@ -23,15 +24,19 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
     """A runtime for a checkpoint's encoder.
 
     Args:
-        name: of ``RUNTIMES``; ``auto`` is ``openvino`` for int8 weights on a CPU where OpenVINO is
-            installed and no dtype is asked for, else ``torch``.
+        name: of ``RUNTIMES``. ``auto``, on a CPU where no dtype is asked for, is the fastest of what
+            ``measure_runtimes`` has measured here for this model. Where nothing was measured, it is
+            ``openvino`` for int8 weights on a CPU where OpenVINO is installed, else ``torch``.
 
     Raises:
         InputError: the runtime is unknown, or has not this device or dtype.
         MissingExtraError: the runtime's package is not installed.
     """
+    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    measured = remembered(checkpoint) if name == "auto" and on_cpu and dtype == "auto" else None
+    if measured is not None:
+        name, dtype = measured.fastest.runtime, measured.fastest.dtype
     if name == "auto":
-        on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
         backbone = backbone_class(checkpoint.info.config.backbone.kind)
         has_graph = backbone.openvino_graph is not None
         quantized = on_cpu and dtype in ("auto", "int8") and has_graph and checkpoint.has_int8_weights
@@ -41,7 +46,7 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
     if not isinstance(name, str) or name not in RUNTIMES:
         raise InputError(f"runtime is {name!r}, it must be auto or one of {', '.join(RUNTIMES)}")
     encoder = checkpoint.encoder
-    if name != "openvino":
+    if name != "openvino" or dtype in ("bfloat16", "float32"):
         dequantize(encoder)
     if name != "openvino" or checkpoint.mapped is None:
         return RUNTIMES[name](encoder, device=device, dtype=dtype)

@@ -1,0 +1,190 @@
+"""Which runtime is fastest for a model on this machine: measured once, remembered, taken by ``auto``.
+
+Shape legend: N texts, E width of the vectors.
+"""
+
+import json
+import logging
+import os
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from jaspertc.checkpoint import Checkpoint
+from jaspertc.engine.runtimes.torch_runtime import cpu_has_bfloat16
+from jaspertc.errors import InputError
+from jaspertc.files.hashes import content_id
+from jaspertc.files.json_files import write_json
+from jaspertc.model.backbones import backbone_class
+from jaspertc.reports.origin import processor, versions
+from jaspertc.types import FloatArray, IntArray
+
+logger = logging.getLogger(__name__)
+
+LEAST = 0.995  # cosine of a candidate's vectors to those in float32, of each text
+QUERY, TEXTS = 16, (24, 60, 90, 130, 180, 240, 320, 400)  # tokens
+SECONDS = 2.0  # of each kind of request, all candidates together; one round at least
+ROUNDS = 7
+FOLDER = "JASPERTC_CACHE"
+
+Encode = Callable[[list[IntArray]], FloatArray]
+Loaded = Callable[[str, str], Encode]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A runtime and what it computes in, with what was measured.
+
+    Attributes:
+        query_ms: median for one text of 16 tokens, alone.
+        text_ms: median for one of eight texts of 24 to 400 tokens, in one call at the model's ratio.
+        cosine: lowest to float32 of these texts.
+    """
+
+    runtime: str
+    dtype: str
+    query_ms: float
+    text_ms: float
+    cosine: float
+
+    @property
+    def good(self) -> bool:
+        """Whether its vectors are near enough to those in float32."""
+        return self.cosine >= LEAST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """All candidates of a model on this machine.
+
+    Attributes:
+        made_of: what the times depend on: processor, threads, versions, files of the model.
+    """
+
+    made_of: dict[str, str]
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def fastest(self) -> Candidate:
+        """Of those near enough to float32, the one with the lowest product of both times."""
+        return min(
+            (item for item in self.candidates if item.good), key=lambda item: item.query_ms * item.text_ms
+        )
+
+
+def candidates(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """Runtimes and dtypes that a model may be computed by on a CPU; none is less exact than its weights."""
+    stored = checkpoint.encoder.backbone.token_table.weight.dtype
+    dtypes = ["float32"]
+    if cpu_has_bfloat16() and (stored == torch.bfloat16 or checkpoint.has_int8_weights):
+        dtypes = ["bfloat16", "float32"]
+    found = [("torch", dtype) for dtype in dtypes]
+    graph = backbone_class(checkpoint.info.config.backbone.kind).openvino_graph
+    if graph is not None and find_spec("openvino") is not None:
+        found = [("openvino", dtype) for dtype in ["int8"] * checkpoint.has_int8_weights + dtypes] + found
+    return found
+
+
+def measure(checkpoint: Checkpoint, load: Loaded) -> Measured:
+    """Time the candidates in interleaved rounds and remember the result.
+
+    Args:
+        load: what gives a candidate's vectors of token ids, by runtime and dtype. All candidates are in
+            memory at one time.
+    """
+    shape, random = checkpoint.info.config.backbone, np.random.default_rng(0)
+    rows, query = (
+        [random.integers(0, shape.vocab_size, min(length, shape.max_positions)) for length in lengths]
+        for lengths in (TEXTS, (QUERY,))
+    )
+    pairs = candidates(checkpoint)
+    encoders = {pair: load(*pair) for pair in pairs}
+    exact = encoders["torch", "float32"](rows)
+    cosines = {pair: _lowest_cosine(encode(rows), exact) for pair, encode in encoders.items()}
+    queries, texts = _times(encoders, query), _times(encoders, rows)
+    measured = Measured(
+        made_of=made_of(checkpoint),
+        candidates=tuple(
+            Candidate(
+                runtime=pair[0],
+                dtype=pair[1],
+                query_ms=round(1000 * queries[pair], 3),
+                text_ms=round(1000 * texts[pair] / len(rows), 3),
+                cosine=round(cosines[pair], 6),
+            )
+            for pair in pairs
+        ),
+    )
+    _remember(measured)
+    return measured
+
+
+def remembered(checkpoint: Checkpoint) -> Measured | None:
+    """What was measured of these files on this machine with these versions and threads, if anything was."""
+    facts = made_of(checkpoint)
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        content = json.loads(_path(facts).read_text(encoding="utf-8"))
+        measured = Measured(
+            made_of=content["made_of"],
+            candidates=tuple(Candidate(**item) for item in content["candidates"]),
+        )
+        known = candidates(checkpoint)
+        fitting = all((item.runtime, item.dtype) in known for item in measured.candidates)
+        if measured.made_of == facts and fitting and any(item.good for item in measured.candidates):
+            return measured
+    return None
+
+
+def made_of(checkpoint: Checkpoint) -> dict[str, str]:
+    """What times depend on."""
+    return {
+        "processor": processor(),
+        "threads": str(torch.get_num_threads()),
+        "versions": json.dumps(versions("jaspertc", "torch", "openvino")),
+        "files": content_id(json.dumps(checkpoint.stamps)),
+    }
+
+
+def _path(facts: dict[str, str]) -> Path:
+    """The file of a measurement: in the folder that JASPERTC_CACHE names, else the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get(FOLDER) or Path(home) / "jaspertc")
+    return folder / "runtimes" / f"{content_id(json.dumps(facts, sort_keys=True))}.json"
+
+
+def _remember(measured: Measured) -> None:
+    path = _path(measured.made_of)
+    candidates = [asdict(item) for item in measured.candidates]
+    try:
+        write_json(path, {"made_of": measured.made_of, "candidates": candidates})
+    except OSError as error:
+        raise InputError(
+            f"what was measured cannot be kept in {path.parent} ({error}); set {FOLDER} to a folder that can "
+            "be written"
+        ) from error
+
+
+def _lowest_cosine(vectors: FloatArray, exact: FloatArray) -> float:
+    """Of unit vectors, shape (N, E)."""
+    return float((vectors * exact).sum(axis=1).min())
+
+
+def _times(encoders: dict[tuple[str, str], Encode], rows: list[IntArray]) -> dict[tuple[str, str], float]:
+    """Median seconds of each, in rounds that take turns; the first warms up and does not count."""
+    times: dict[tuple[str, str], list[float]] = {pair: [] for pair in encoders}
+    started = time.perf_counter()
+    for number in range(ROUNDS + 1):
+        for pair, encode in encoders.items():
+            begin = time.perf_counter()
+            encode(rows)
+            times[pair].append(time.perf_counter() - begin)
+        if number and time.perf_counter() - started > SECONDS:
+            break
+    return {pair: statistics.median(seconds[1:]) for pair, seconds in times.items()}
