@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
-from jaspertc.engine.runtimes.openvino.runtime import OpenVINOBackbone
+from jaspertc.engine.runtimes.openvino import runtime
+from jaspertc.engine.runtimes.openvino.runtime import CompiledLayers, OpenVINOBackbone
 from jaspertc.engine.runtimes.rows import CALL, CELL, STEP, plan_rows
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
@@ -109,6 +111,63 @@ def test_equals_torch_in_float32(folder: Path, rows: list[np.ndarray], ratio: fl
     expected = vectors(folder, rows, dtype="float32", ratio=ratio)
     found = vectors(folder, rows, runtime="openvino", dtype="float32", ratio=ratio)
     assert np.abs(found - expected).max() <= 1e-5
+
+
+def test_no_rectangle_holds_short_and_long_texts() -> None:
+    lengths = np.array([20, 33, 30, 40, 32, 31, 33])
+    short = [rows.lengths[rows.lengths > 0] <= 32 for rows in plan_rows(lengths, apart=32)]
+    assert [set(part.tolist()) for part in short] == [{False}, {True}]
+    assert len(plan_rows(lengths)) == 1
+    assert [len(part) for part in short] == [3, 4]
+    (alone,) = plan_rows(np.array([7]), apart=32)
+    assert alone.cells.shape == (1, 16)
+
+
+@pytest.fixture
+def amx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any processor is taken for one with AMX."""
+    monkeypatch.setattr(runtime, "cpu_has_amx", lambda: True)
+
+
+@pytest.mark.usefixtures("amx")
+def test_short_texts_in_int8_and_long_ones_with_expanded_matrices(
+    folder: Path, rows: list[np.ndarray]
+) -> None:
+    expected = vectors(folder, rows, dtype="float32", ratio=0.5)
+    model = Embedder.load(folder, runtime="openvino", dtype="int8")
+    backbone = model.runtime.encoder.backbone
+    assert isinstance(backbone, OpenVINOBackbone)
+    assert not backbone._layers
+    first = model.encode_ids(rows[:2], ratio=0.5)
+    assert list(backbone._layers) == [True]
+    together = model.encode_ids(rows, ratio=0.5)
+    assert list(backbone._layers) == [True, False]
+    assert np.abs(together[:2] - first).max() <= 1e-6
+    alone = np.concatenate([model.encode_ids([row], ratio=0.5) for row in rows])
+    assert np.abs(together - alone).max() <= 1e-6
+    cosines = (together * expected).sum(axis=1)
+    assert cosines.min() >= 0.99
+    short = np.array([len(row) <= 30 for row in rows])
+    assert np.abs(together - expected)[short].max() > 1e-5  # they are quantised
+
+
+@pytest.mark.usefixtures("amx")
+def test_threads_compile_each_kind_once(
+    folder: Path, rows: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    class Counted(CompiledLayers):
+        def __init__(self, model: Any, *, hint: str, group: int) -> None:
+            made.append(hint)
+            super().__init__(model, hint=hint, group=group)
+
+    monkeypatch.setattr(runtime, "CompiledLayers", Counted)
+    model = Embedder.load(folder, runtime="openvino", dtype="int8")
+    with ThreadPoolExecutor(4) as pool:
+        vectors = list(pool.map(lambda _: model.encode_ids(rows), range(8)))
+    assert sorted(made) == ["bf16", "f32"]
+    assert all(np.abs(each - vectors[0]).max() <= 1e-6 for each in vectors)
 
 
 @pytest.mark.parametrize(("dtype", "least"), [("int8", 0.99), ("auto", 0.99), ("bfloat16", 0.99)])

@@ -50,23 +50,28 @@ class Rows:
         return np.where(hidden, FAR, np.float32(0))[:, None]
 
 
-def plan_rows(lengths: IntArray) -> list[Rows]:
+def plan_rows(lengths: IntArray, apart: int = 0) -> list[Rows]:
     """Divide texts by length into rectangles, so that little is computed in vain.
 
     Args:
         lengths: tokens of each text, >= 1, shape (N,).
+        apart: no rectangle holds both texts of up to so many tokens and longer ones.
 
     >>> [rows.cells.shape for rows in plan_rows(np.array([20, 500, 30, 490]))]
     [(2, 512), (2, 32)]
     """
     order = np.argsort(-lengths, kind="stable")
-    widths, first = np.unique(-(-lengths[order] // STEP) * -STEP, return_index=True)
-    edges = np.append(first, len(lengths))
     offsets = offsets_of(lengths)
-    return [
-        rectangle(order[edges[begin] : edges[end]], int(-widths[begin]), lengths, offsets)
-        for begin, end in _cuts((-widths).tolist(), edges.tolist())
-    ]
+    longer = int((lengths > apart).sum())
+    planned = []
+    for texts in filter(len, (order[:longer], order[longer:])):
+        widths, first = np.unique(-(-lengths[texts] // STEP) * -STEP, return_index=True)
+        edges = np.append(first, len(texts))
+        planned += [
+            rectangle(texts[edges[begin] : edges[end]], int(-widths[begin]), lengths, offsets)
+            for begin, end in _cuts((-widths).tolist(), edges.tolist())
+        ]
+    return planned
 
 
 def _cuts(widths: list[int], edges: list[int]) -> list[tuple[int, int]]:

@@ -58,6 +58,11 @@ def cpu_has_bfloat16() -> bool:
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
+def cpu_has_amx() -> bool:
+    """Whether this CPU multiplies tiles of matrices (Intel's AMX)."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
 class TorchRuntime:
     """Vectors from packed batches."""
 

@@ -30,9 +30,10 @@ TO_HEADS = (0, 2, 1, 3)  # (R, S, H, W) <-> (R, H, S, W)
 class LayerGraph(ABC):
     """The layers of one kind of backbone; a subclass says how they follow from the parts below."""
 
-    def __init__(self, backbone: Backbone, *, int8: bool) -> None:
+    def __init__(self, backbone: Backbone, *, int8: bool, bfloat16: bool = False) -> None:
         self.backbone: Any = backbone
         self.config, self.int8 = backbone.config, int8
+        self.stored = Type.bf16 if bfloat16 else Type.f32  # of matrices that are not int8
         self.mixed = any(isinstance(part, Int8Matrix) for part in backbone.modules())
         self._constants: dict[tuple[Any, ...], Node] = {}
 
@@ -89,7 +90,9 @@ class LayerGraph(ABC):
 
     def product(self, x: Node, *layers: Any) -> Node:
         if not self.int8:
-            return op.matmul(x, op.constant(np.concatenate([_dense(layer) for layer in layers])), False, True)
+            dense = op.constant(np.concatenate([_dense(layer) for layer in layers]), self.stored)
+            matrix = dense if self.stored == Type.f32 else op.convert(dense, Type.f32)
+            return op.matmul(x, matrix, False, True)
         if self.mixed and not _is_int8(layers[0]):
             matrix = op.constant(np.concatenate([_dense(layer) for layer in layers]), Type.bf16)
             return op.convert(op.matmul(op.convert(x, Type.bf16), matrix, False, True), Type.f32)

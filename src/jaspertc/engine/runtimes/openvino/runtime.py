@@ -7,14 +7,16 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from jaspertc.engine.runtimes.rows import plan_rows
-from jaspertc.engine.runtimes.torch_runtime import OnTheWay, TorchRuntime, cpu_has_bfloat16
+from jaspertc.engine.runtimes.torch_runtime import OnTheWay, TorchRuntime, cpu_has_amx, cpu_has_bfloat16
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones import BACKBONES, Backbone, backbone_class
@@ -26,6 +28,7 @@ from jaspertc.types import IntArray
 logger = logging.getLogger(__name__)
 
 DTYPES = {"auto": "int8", "int8": "int8", "bfloat16": "bfloat16", "float32": "float32"}
+SHORT = 32  # compressed tokens of a text: see OpenVINOBackbone
 ALONE = 16_384  # tokens x threads up to which one thread does PyTorch's part
 # Values of a token that share a scale when activations are quantised: fewer are more exact, more are faster.
 GROUP, WIDE_GROUP = 128, 256
@@ -37,35 +40,67 @@ def _graph_class(kind: str) -> Any:
     return import_module(module).Graph
 
 
-class OpenVINOBackbone(Backbone):
-    """The layers of another backbone, compiled. Its parameters are copied and can then be freed.
+class CompiledLayers:
+    """Layers compiled for one precision, with a request for each thread."""
 
-    Args:
-        precision: ``int8``, ``bfloat16`` or ``float32``. With ``int8``, attention is bfloat16 where the CPU
-            computes that natively.
-    """
-
-    def __init__(self, backbone: Backbone, precision: str) -> None:
-        super().__init__(backbone.config)
+    def __init__(self, model: Any, *, hint: str, group: int) -> None:
         import openvino as ov
 
-        self._table = backbone.token_table
-        in_bfloat16 = precision == "bfloat16" or (precision == "int8" and cpu_has_bfloat16())
-        group = WIDE_GROUP if self.config.hidden_size % WIDE_GROUP == 0 else GROUP
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             # Pinned, threads of several processes share the first cores, and the caller's stays bound to one.
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": group if precision == "int8" else 0,
+            "INFERENCE_PRECISION_HINT": hint,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
         }
-        graph = _graph_class(self.config.kind)(backbone, int8=precision == "int8")
+        self._compiled: Any = ov.Core().compile_model(model, "CPU", options)
+        self._requests = threading.local()
+
+    def __call__(self, inputs: list[np.ndarray]) -> np.ndarray:
+        """Last hidden states, shape (C, D), good until the thread's next call."""
+        if not hasattr(self._requests, "request"):
+            self._requests.request = self._compiled.create_infer_request()
+        states: np.ndarray = self._requests.request.infer(inputs, share_inputs=True, share_outputs=True)[0]
+        return states
+
+
+class OpenVINOBackbone(Backbone):
+    """The layers of another backbone, compiled. Its parameters are copied and can then be freed.
+
+    With ``int8``, attention is bfloat16 where the CPU computes that natively. On a CPU with AMX, OpenVINO
+    would then expand int8 matrices to bfloat16 at each call. There, texts of up to ``SHORT`` tokens have int8
+    products and float32 attention, since the matrices' size is what counts for them, and longer ones are
+    computed in bfloat16 with matrices expanded once; each of the two is compiled when it is first needed.
+
+    Args:
+        precision: ``int8``, ``bfloat16`` or ``float32``.
+    """
+
+    def __init__(self, backbone: Backbone, precision: str) -> None:
+        super().__init__(backbone.config)
+        self._table = backbone.token_table
+        self._graph_of = partial(_graph_class(self.config.kind), backbone)
+        graph = self._graph_of(int8=precision == "int8")
         self._before: nn.Module | None = graph.before()
         self._extra_values = type(graph).extra_values
         self._shared = [part for part in backbone.modules() if isinstance(part, Int8Linear)]  # graph's memory
-        self._compiled: Any = ov.Core().compile_model(graph.build(), "CPU", options)
-        self._requests = threading.local()
+        group = WIDE_GROUP if self.config.hidden_size % WIDE_GROUP == 0 else GROUP
+        self._short = SHORT if precision == "int8" and cpu_has_amx() else 0
+        self._compiling = threading.Lock()
+        if self._short:
+            self._layers: dict[bool, CompiledLayers] = {}
+            self._making = {
+                True: lambda: CompiledLayers(self._graph_of(int8=True).build(), hint="f32", group=group),
+                False: lambda: CompiledLayers(
+                    self._graph_of(int8=False, bfloat16=True).build(), hint="bf16", group=0
+                ),
+            }
+        else:
+            in_bfloat16 = precision == "bfloat16" or (precision == "int8" and cpu_has_bfloat16())
+            hint, group = "bf16" if in_bfloat16 else "f32", group if precision == "int8" else 0
+            self._layers = {False: CompiledLayers(graph.build(), hint=hint, group=group)}
+            del self._graph_of
 
     @property
     def token_table(self) -> nn.Embedding:
@@ -75,19 +110,26 @@ class OpenVINOBackbone(Backbone):
         """Token embeddings after compression, shape (C, D) -> last hidden states, shape (C, D)."""
         if self._before is not None:
             x = self._before(x, layout)
-        if not hasattr(self._requests, "request"):
-            self._requests.request = self._compiled.create_infer_request()
         out = torch.empty_like(x)
-        for rows in plan_rows(layout.lengths):
+        for rows in plan_rows(layout.lengths, apart=self._short):
             tokens = torch.from_numpy(rows.tokens)
             states = torch.zeros(len(rows.places), x.shape[1])
             states[: len(tokens)] = x[tokens]
             mask = rows.mask(causal=self.config.causal)
             extra = self._extra_values(self.config, torch.from_numpy(rows.positions))
-            inputs = [states.numpy(), rows.cells, rows.places, mask, *extra]
-            result = self._requests.request.infer(inputs, share_inputs=True, share_outputs=True)[0]
+            layers = self._layers_for(int(rows.lengths.max()))
+            result = layers([states.numpy(), rows.cells, rows.places, mask, *extra])
             out[tokens] = torch.from_numpy(result)[: len(tokens)]
         return out
+
+    def _layers_for(self, length: int) -> CompiledLayers:
+        """The layers for texts of so many tokens."""
+        short = length <= self._short
+        if short not in self._layers:
+            with self._compiling:
+                if short not in self._layers:
+                    self._layers[short] = self._making[short]()
+        return self._layers[short]
 
 
 class OpenVINORuntime(TorchRuntime):
