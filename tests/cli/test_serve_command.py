@@ -1,7 +1,11 @@
 """``jaspertc serve``, as a process."""
 
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -60,3 +64,61 @@ def test_a_taken_port_is_named(model_folder: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
             listen(ServerSettings(port=port))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+def test_workers_share_a_port(model_folder: Path) -> None:
+    """Requests are answered by several processes, one that dies is replaced, and all end together."""
+    command = [sys.executable, "-m", "jaspertc", "serve", str(model_folder), "--port", "0", "--workers", "2"]
+    process = subprocess.Popen([*command, "--threads", "1"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        line = next(line for line in process.stderr if "listening on" in line)
+        assert "2 workers" in line
+        address = line.rpartition(" ")[2].strip()
+
+        def answering(seconds: float = 120) -> set[int]:
+            """Workers that have answered, once there are two."""
+            found: set[int] = set()
+            until = time.monotonic() + seconds
+            while len(found) < 2 and time.monotonic() < until:
+                answer = httpx.get(f"{address}/metrics", timeout=120)
+                assert answer.status_code == 200
+                (pid,) = re.findall(r"^jaspertc_process_id (\S+)", answer.text, re.M)
+                found.add(int(float(pid)))
+            return found
+
+        first = answering()
+        assert len(first) == 2
+        body = {"model": "mini", "input": ["a text", "another"]}
+        one = httpx.post(
+            f"{address}/v1/embeddings", json={**body, "model": model_folder.name}, timeout=60
+        ).json()
+        assert len(one["data"]) == 2
+        os.kill(min(first), signal.SIGKILL)
+        until = time.monotonic() + 120
+        while (second := answering()) == first or min(first) in second:
+            assert time.monotonic() < until
+        assert len(second) == 2
+    finally:
+        process.terminate()
+    assert process.wait(60) in (0, -15)
+    for pid in second:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["no-such-model"], "no model 'no-such-model'"),
+        (["mini", "--index", "/nowhere/index.db"], "index.db"),
+    ],
+)
+def test_mistakes_with_workers_end_the_command(options: list[str], words: str) -> None:
+    command = [sys.executable, "-m", "jaspertc", "serve", *options, "--workers", "2", "--port", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr

@@ -64,26 +64,32 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads that compute; default: PyTorch's.")
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Processes that share the port, each with a model, limits and metrics of its own."
+        ),
+    ] = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
     runtime: Runtime = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="Log problems only, not every request.")] = False,
 ) -> None:
     """Serve MODEL over HTTP: /v1/embeddings as OpenAI's, the compression dial, and a page at /."""
-    import logging
-
     from jaspertc.errors import InputError, MissingExtraError
 
     try:
-        from jaspertc.server.app import create_app
         from jaspertc.server.run import serve as run
         from jaspertc.server.security import check_listening, read_keys
         from jaspertc.server.settings import ServerSettings
+        from jaspertc.server.workers import Application, serve_in_workers
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "serving over HTTP") from error
 
     if refine is not None and index is None:
         raise InputError(f"--refine is {refine:g}, it goes with --index only; leave it out")
+    if refine is not None and workers > 1:
+        raise InputError(f"--refine goes with one worker, not {workers}; leave one of both out")
     settings = ServerSettings(
         name=name,
         host=host,
@@ -109,15 +115,16 @@ def serve(
         host, keys=settings.api_keys, allow_without_key=allow_without_key
     )  # before the model loads
 
-    from jaspertc.engine.embedder import Embedder
-
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    logging.getLogger("jaspertc.server").setLevel(logging.INFO)
-    logging.getLogger("jaspertc.server.requests").setLevel(logging.WARNING if quiet else logging.INFO)
-    embedder = Embedder.load(model, device=device, dtype=dtype, runtime=runtime)
-    opened = None
-    if index is not None:
-        from jaspertc.search.index import SearchIndex
-
-        opened = SearchIndex.open(index, embedder)
-    run(create_app(embedder, settings, index=opened), settings)
+    application = Application(
+        model=model,
+        settings=settings,
+        device=device,
+        dtype=dtype,
+        runtime=runtime,
+        index=index,
+        quiet=quiet,
+    )
+    if workers == 1:
+        run(application(), settings)
+    else:
+        serve_in_workers(application, workers)

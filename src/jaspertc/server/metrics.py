@@ -1,5 +1,7 @@
 """What Prometheus reads at ``/metrics``. Nothing here holds a text."""
 
+import os
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -51,6 +53,9 @@ class Metrics:
         self.cancelled = counter("cancelled_requests", "Requests whose client left or whose time was up.")
         self.waiting = gauge("queue_requests", "Requests with texts that wait for the device.")
         self.backlog = gauge("queue_predicted_seconds", "Predicted time to compute everything that waits.")
+        gauge("process_id", "The process that answers: each of several workers counts by itself.").set(
+            os.getpid()
+        )
 
     def text(self) -> bytes:
         """The exposition format of Prometheus."""

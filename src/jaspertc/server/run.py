@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from jaspertc.server.settings import ServerSettings
 
 logger = logging.getLogger("jaspertc.server")
 HEAD_SECONDS = 30.0
+WORKER_SECONDS = 120  # a worker of several that does not answer its supervisor for so long is replaced
 
 
 class PatientProtocol(H11Protocol):
@@ -37,10 +39,14 @@ class Server(uvicorn.Server):
             logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
 
-def make_server(app: FastAPI, settings: ServerSettings) -> uvicorn.Server:
-    """A uvicorn server for ``app``; ``run`` listens and blocks, SIGTERM and SIGINT end it."""
-    config = uvicorn.Config(
+def make_config(
+    app: FastAPI | Callable[[], FastAPI], settings: ServerSettings, *, workers: int | None = None
+) -> uvicorn.Config:
+    """How uvicorn runs ``app``; with ``workers``, each of so many processes calls it to have one."""
+    return uvicorn.Config(
         app,
+        factory=workers is not None,
+        workers=workers,
         host=settings.host,
         port=settings.port,
         http=PatientProtocol,
@@ -51,8 +57,13 @@ def make_server(app: FastAPI, settings: ServerSettings) -> uvicorn.Server:
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.request_timeout_s),
+        timeout_worker_healthcheck=WORKER_SECONDS,
     )
-    return Server(config)
+
+
+def make_server(app: FastAPI, settings: ServerSettings) -> uvicorn.Server:
+    """A uvicorn server for ``app``; ``run`` listens and blocks, SIGTERM and SIGINT end it."""
+    return Server(make_config(app, settings))
 
 
 def listen(settings: ServerSettings) -> socket.socket:

@@ -1,0 +1,101 @@
+"""Several processes behind one address: what each of them loads, and uvicorn's supervisor of them."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from jaspertc.checkpoint import resolve
+from jaspertc.checkpoint.layouts import read_info
+from jaspertc.errors import ConfigError, JasperError
+from jaspertc.server.run import listen, make_config
+from jaspertc.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+logger = logging.getLogger("jaspertc.server")
+WAITING = 2048  # connections that wait while workers load
+
+
+@dataclass(frozen=True, kw_only=True)
+class Application:
+    """What a process answers with, as ``jaspertc serve`` is told; called, it loads the model.
+
+    Attributes:
+        index: a file of ``jaspertc index``, or ``None``.
+        quiet: log problems only.
+    """
+
+    model: str
+    settings: ServerSettings
+    device: str = "auto"
+    dtype: str = "auto"
+    runtime: str = "auto"
+    index: Path | None = None
+    quiet: bool = False
+
+    def __call__(self) -> "FastAPI":
+        """The application with its model.
+
+        Raises:
+            JasperError: model or index cannot be opened.
+        """
+        from jaspertc.engine.embedder import Embedder
+        from jaspertc.search.index import SearchIndex
+        from jaspertc.server.app import create_app
+
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+        logging.getLogger("jaspertc.server").setLevel(logging.INFO)
+        logging.getLogger("jaspertc.server.requests").setLevel(
+            logging.WARNING if self.quiet else logging.INFO
+        )
+        embedder = Embedder.load(self.model, device=self.device, dtype=self.dtype, runtime=self.runtime)
+        opened = None if self.index is None else SearchIndex.open(self.index, embedder)
+        return create_app(embedder, self.settings, index=opened)
+
+    def log(self) -> None:
+        """Log requests, unless ``quiet``, and problems to standard error."""
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+        logging.getLogger("jaspertc.server").setLevel(logging.INFO)
+        logging.getLogger("jaspertc.server.requests").setLevel(
+            logging.WARNING if self.quiet else logging.INFO
+        )
+
+
+def serve_in_workers(application: Application, workers: int) -> None:
+    """Answer in so many processes, each with the model and limits of its own, until SIGTERM or SIGINT.
+
+    A worker that dies is replaced. SIGHUP replaces all, one after the other; SIGTTIN adds one, SIGTTOU ends
+    one. Connections wait while the first workers load.
+
+    Raises:
+        ConfigError: the address cannot be used, or no worker can start.
+        CheckpointError: there is no such model.
+    """
+    application.log()
+    read_info(resolve(application.model))
+    with listen(application.settings) as bound:
+        bound.listen(WAITING)
+        config = make_config(partial(_in_worker, application), application.settings, workers=workers)
+        host, port = bound.getsockname()[:2]
+        name = f"[{host}]" if ":" in host else host
+        logger.info("%d workers, listening on http://%s:%d", workers, name, port)
+        supervisor = Multiprocess(config, sockets=[bound])
+        supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise ConfigError("a worker could not start, for the reason above; try without --workers")
+
+
+def _in_worker(application: Application) -> "FastAPI":
+    """The application, in a worker: what stands in its way ends the supervisor, too."""
+    try:
+        return application()
+    except JasperError as error:
+        logger.error("%s", error)
+        sys.exit(STARTUP_FAILURE)
