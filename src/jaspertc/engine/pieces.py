@@ -77,6 +77,8 @@ class TextRows:
 
     def told(self, advance: Callable[[int], None]) -> Callable[[IntArray], None]:
         """What to tell of rows that are done, by number: a text counts with its first row."""
+        if not self.in_pieces:
+            return lambda rows: advance(len(rows))
         return lambda rows: advance(int(np.isin(self.starts[:-1], rows).sum()))
 
     def with_pieces(self, pieces: dict[int, list[IntArray]]) -> "TextRows":
