@@ -1,4 +1,4 @@
-"""SIGKILL at random moments over ``embed``, ``index``, ``teach`` and ``distil``: nothing lost or doubled.
+"""SIGKILL at random moments over ``embed``, ``index`` and more: nothing lost or doubled.
 
     python lab/benchmarks/kills.py [--kills 1000] [--minutes 15] [--command embed ...] [--output FILE.json]
 
@@ -44,6 +44,7 @@ from jaspertc.model.encoder import Encoder
 from jaspertc.samples import load_samples
 from jaspertc.search import upkeep
 
+COMMANDS = ("embed", "index", "sync", "refine", "teach", "distil")
 COUNTED = ("kills", "completed", "wrong")
 MODULES = "modules.txt"
 LONGEST = 120.0  # seconds of one run
@@ -160,7 +161,7 @@ def digest_of_run(folder: Path) -> str:
 
 
 def works(place: Path) -> dict[str, Work]:
-    """The four commands, on files under ``place``."""
+    """The commands, on files under ``place``: ``sync`` is ``index`` on files that changed since."""
     sentences = [
         sentence
         for passage in load_samples("passages")
@@ -173,6 +174,32 @@ def works(place: Path) -> dict[str, Work]:
     few.write_text("".join(lines[:100]))
     model = tiny_model(place / "model", sentences)
     options = ["--model", str(model)]
+
+    def notes(folder: Path, texts: list[str]) -> None:
+        (folder / "notes").mkdir(exist_ok=True)
+        for old in (folder / "notes").iterdir():
+            old.unlink()
+        for number, text in enumerate(texts):
+            (folder / "notes" / f"{number}.txt").write_text(text)
+        (folder / "lines.txt").write_text("\n".join(texts))
+
+    def indexed(folder: Path, ratio: str) -> list[str]:
+        files = [str(folder / "notes"), str(folder / "lines.txt")]
+        return ["index", *files, "--output", f"{folder}/texts.db", "--ratio", ratio, *options]
+
+    def filled(folder: Path) -> None:
+        """An index at ratio .1 beside its files."""
+        first = place / "filled"
+        if not first.exists():
+            first.mkdir()
+            notes(first, sentences[:300])
+            finish(run(indexed(first, "0.1"), first))
+        shutil.copytree(first, folder, dirs_exist_ok=True)
+
+    def changed(folder: Path) -> None:
+        """A third of the files and lines is gone, a third has moved, as many are new."""
+        filled(folder)
+        notes(folder, [*sentences[100:200], *sentences[300:400], *sentences[200:300]])
 
     def recipe(folder: Path) -> None:
         content = RECIPE.format(corpus=few, model=model, folder=folder)
@@ -195,6 +222,12 @@ def works(place: Path) -> dict[str, Work]:
             lambda f: ["index", str(corpus), "--output", f"{f}/texts.db", *options],
             digest_of_index,
             lambda f: None,
+        ),
+        "sync": Work(lambda f: indexed(f, "0.1"), digest_of_index, changed),
+        "refine": Work(
+            lambda f: ["index", "--output", f"{f}/texts.db", "--refine", "0.5", *options],
+            digest_of_index,
+            filled,
         ),
         "teach": Work(lambda f: ["teach", f"{f}/recipe.toml"], digest_of_cache, recipe),
         "distil": Work(lambda f: ["distil", f"{f}/recipe.toml"], digest_of_run, recipe_with_vectors),
@@ -267,7 +300,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=1000, help="in all, those of earlier runs included")
     parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--command", action="append", choices=("embed", "index", "teach", "distil"))
+    parser.add_argument("--command", action="append", choices=COMMANDS)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
 

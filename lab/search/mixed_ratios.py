@@ -11,23 +11,22 @@ scores with all documents of the ratio.
 
 import argparse
 import json
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from lab.search.sets import FloatArray, RetrievalSet, load_set, ndcg, ranked, rounded, vectors
+from lab.search.sets import FloatArray, RetrievalSet, load_set, ndcg, part_of, ranked, rounded, vectors
 
 DRAWS = 10
-PAIRS = ((0.1, 0.33), (0.1, 0.5), (0.33, 0.5))
+RATIOS = (0.1, 0.33, 1.0)
 
 
-def measure(task: RetrievalSet, name: str, cache: Path) -> dict[str, object]:
+def measure(task: RetrievalSet, name: str, cache: Path, ratios: Sequence[float]) -> dict[str, object]:
     """Tables of one set."""
     queries = vectors(name, task.queries, "query", 1.0, cache)
-    documents = {
-        ratio: vectors(name, task.documents, "document", ratio, cache)
-        for ratio in sorted({ratio for pair in PAIRS for ratio in pair} | {1.0})
-    }
+    documents = {ratio: vectors(name, task.documents, "document", ratio, cache) for ratio in ratios}
     uniform = {ratio: scored(queries @ found.T, task) for ratio, found in documents.items()}
     means = {ratio: found.mean(0) for ratio, found in documents.items()}
     return {
@@ -41,7 +40,7 @@ def measure(task: RetrievalSet, name: str, cache: Path) -> dict[str, object]:
         "mixed": {
             f"{low:g}+{high:g}": mixed(task, queries, documents[low], documents[high])
             | {"expected": round(50 * float(uniform[low].mean() + uniform[high].mean()), 2)}
-            for low, high in PAIRS
+            for low, high in combinations(ratios, 2)
         },
     }
 
@@ -80,16 +79,20 @@ def scored(scores: FloatArray, task: RetrievalSet) -> FloatArray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="+", type=Path)
+    parser.add_argument("--ratios", nargs="*", type=float, default=RATIOS)
+    parser.add_argument("--most", type=int, help="take the first documents of a set, and their queries")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--cache", type=Path, default=Path("runs/search"))
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    found = {}
+    found = json.loads(options.output.read_text()) if options.output.exists() else {}
     for folder in options.sets:
-        found[folder.name] = measure(load_set(folder), options.model, options.cache)
+        task = load_set(folder)
+        task = part_of(task, options.most or len(task.documents))
+        found[task.name] = measure(task, options.model, options.cache, sorted(options.ratios))
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-        print(folder.name, json.dumps(found[folder.name], indent=1), flush=True)
+        print(task.name, json.dumps(found[task.name], indent=1), flush=True)
 
 
 if __name__ == "__main__":

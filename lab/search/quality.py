@@ -1,7 +1,6 @@
-"""nDCG@10 of an index by ratio, mode, storage, past queries and passages, on retrieval sets.
+"""nDCG@10 of an index by ratio, mode, storage and past queries, on retrieval sets.
 
     python -m lab.search.quality DATA/xquad_en ... --output docs/reports/search/quality.json
-    python -m lab.search.quality DATA/long_techdocs_en ... --long --output docs/reports/search/long.json
 
 Sets are folders of ``corpus``, ``queries`` and ``qrels``. Queries are embedded at ratio 1.
 """
@@ -9,7 +8,7 @@ Sets are folders of ``corpus``, ``queries`` and ``qrels``. Queries are embedded 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,15 @@ from lab.search.indexes import CachedModel, build, found, recall, score
 from lab.search.sets import FloatArray, RetrievalSet, load_set, ndcg, vectors
 
 RATIOS = (0.1, 0.33, 1.0)
-PASSAGE_TOKENS = (0, 256, 128)
 RATIO = 0.33
 
 
-def by_ratio(task: RetrievalSet, queries: FloatArray, embedder: Any, path: Path) -> dict[str, Any]:
+def by_ratio(
+    task: RetrievalSet, queries: FloatArray, embedder: Any, path: Path, ratios: Sequence[float] = RATIOS
+) -> dict[str, Any]:
     """Each mode at each ratio, with the processor seconds of embedding and of the rest, and the size."""
     table: dict[str, Any] = {}
-    for ratio in RATIOS:
+    for ratio in ratios:
         embedded, cached_s, begin = embedder.seconds, embedder.spent, time.process_time()
         with build(task, path, embedder, ratio=ratio) as index:
             storing = time.process_time() - begin - (embedder.spent - cached_s)
@@ -74,18 +74,7 @@ def by_past_queries(task: RetrievalSet, queries: FloatArray, embedder: Any, path
     return table
 
 
-def by_passages(task: RetrievalSet, queries: FloatArray, embedder: Any, path: Path) -> dict[str, Any]:
-    """Whole documents (0) and passages of so many tokens."""
-    table: dict[str, Any] = {}
-    for tokens in PASSAGE_TOKENS:
-        with build(task, path, embedder, ratio=RATIO, passage_tokens=tokens) as index:
-            table[f"{tokens}"] = {mode: score(index, task, queries, mode=mode) for mode in MODES}
-            table[f"{tokens}"]["passages"] = sum(upkeep.contents(path).ratios.values())
-            print(task.name, tokens, table[f"{tokens}"], flush=True)
-    return table
-
-
-SHORT: dict[str, Callable[..., dict[str, Any]]] = {
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "ratios": by_ratio,
     "storage": by_storage,
     "past queries": by_past_queries,
@@ -95,9 +84,8 @@ SHORT: dict[str, Callable[..., dict[str, Any]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="+", type=Path)
-    parser.add_argument(
-        "--long", action="store_true", help="passages instead of ratios, storage and past queries"
-    )
+    parser.add_argument("--only", nargs="*", choices=MEASURES, help="default: all")
+    parser.add_argument("--ratios", nargs="*", type=float, default=RATIOS)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--cache", type=Path, default=Path("runs/search"))
     parser.add_argument("--output", type=Path, required=True)
@@ -108,11 +96,14 @@ def main() -> None:
     for folder in options.sets:
         task = load_set(folder)
         queries = vectors(options.model, task.queries, "query", 1.0, options.cache)
-        measures = {"passages": by_passages} if options.long else SHORT
         result: dict[str, Any] = {"documents": len(task.documents), "queries": len(task.queries)}
-        for name, measure in measures.items():
-            result[name] = measure(task, queries, embedder, options.cache / f"{task.name}.db")
-            results[task.name] = result
+        for name, measure in MEASURES.items():
+            if options.only and name not in options.only:
+                continue
+            path = options.cache / f"{task.name}.db"
+            asked = {"ratios": options.ratios} if name == "ratios" else {}
+            result[name] = measure(task, queries, embedder, path, **asked)
+            results[task.name] = results.get(task.name, {}) | result
             options.output.parent.mkdir(parents=True, exist_ok=True)
             options.output.write_text(json.dumps(results, indent=1) + "\n")
             print(task.name, name, json.dumps(result[name]), flush=True)

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -51,6 +51,19 @@ def load_set(folder: Path) -> RetrievalSet:
         [str(row["id"]) for row in queries],
         [row["text"] for row in queries],
         relevant,
+    )
+
+
+def part_of(task: RetrievalSet, most: int) -> RetrievalSet:
+    """The first documents of a set, and the queries that they answer."""
+    names = set(task.document_ids[:most])
+    kept = [place for place, query in enumerate(task.query_ids) if set(task.relevant[query]) <= names]
+    return replace(
+        task,
+        document_ids=task.document_ids[:most],
+        documents=task.documents[:most],
+        query_ids=[task.query_ids[place] for place in kept],
+        queries=[task.queries[place] for place in kept],
     )
 
 

@@ -35,7 +35,9 @@ def index(
     ] = None,
     passages: Annotated[
         int | None,
-        typer.Option(help="Of a new index: cut longer texts into passages of so many tokens; 0: never."),
+        typer.Option(
+            help="Of a new index: cut longer texts into passages of so many tokens, such as 128; 0: never."
+        ),
     ] = None,
     text_field: TextField = "text",
     id_field: IdField = None,

@@ -9,8 +9,8 @@ from jaspertc.search.ranking import Ranking
 from jaspertc.types import FloatArray, IntArray
 
 # What sharing all terms of the query is worth, in standard deviations of the cosines of all passages: models
-# differ in how far these lie apart. Measured in docs/reports/search.md, with what was tried beside it.
-TERMS_WEIGHT = 8.0
+# differ in how far these lie apart. Chosen on training pairs: docs/reports/search.md.
+TERMS_WEIGHT = 10.0
 # A few passages tell little of the spread: it counts as if this many more had been seen with this one.
 PRIOR_PASSAGES, PRIOR_SPREAD = 30, 0.07
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaspertc.search.embedding import check_ratio
+from jaspertc.search.embedding import check_ratio, with_first
 from jaspertc.search.index import SearchIndex
 from jaspertc.search.passages import Passage
 from jaspertc.search.rows import replace_vectors
@@ -88,13 +88,21 @@ def _most_found(index: SearchIndex, ratio: float) -> list[int]:
 def _refine_batch(index: SearchIndex, numbers: list[int], ratio: float, lock_seconds: float | None) -> int:
     """Embed passages again; how many of them nobody has changed meanwhile and are written."""
     query = (
-        "SELECT passages.number, text_hash, start, stop, heading, text FROM passages "
-        "JOIN documents ON document = documents.number "
+        "SELECT passages.number, text_hash, passages.start, passages.stop, passages.heading, text, "
+        "first.stop, first.heading FROM passages JOIN documents ON passages.document = documents.number "
+        "JOIN passages AS first ON first.document = documents.number AND first.start = 0 "
         f"WHERE passages.number IN ({','.join('?' * len(numbers))})"
     )
     with index.connections.borrowed() as connection:
         rows = connection.execute(query, numbers).fetchall()
-    vectors = index.embedding.documents([Passage(*row[2:5]).of(row[5]) for row in rows], ratio)
+    if not rows:
+        return 0
+    parts = [Passage(*row[2:5]).of(row[5]) for row in rows]
+    firsts = [Passage(0, *row[6:]).of(row[5]) for row in rows]
+    together = list(dict.fromkeys([*parts, *firsts]))
+    found = dict(zip(together, index.embedding.documents(together, ratio)))
+    own, first = (np.stack([found[text] for text in texts]) for texts in (parts, firsts))
+    vectors = with_first(own, first)
     with index.connections.writing(lock_seconds) as writer, transaction(writer):
         now = {row[:5] for row in writer.execute(query, numbers)}
         same = [place for place, row in enumerate(rows) if row[:5] in now]
