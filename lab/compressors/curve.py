@@ -1,6 +1,8 @@
-"""nDCG@10 against the compressed tokens of a document, windows compared: a picture of windows.py's results.
+"""nDCG@10 by ratio, windows compared: a picture of windows.py's results.
 
-python -m lab.compressors.curve lab/compressors/results/windows.json docs/reports/compressors/curve.png
+    python -m lab.compressors.curve RESULTS.json docs/reports/compressors/curve.png
+
+What a ratio costs is what its tokens cost: windows do not differ in time (timing.py).
 """
 
 import argparse
@@ -21,38 +23,30 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("picture", type=Path)
     options = parser.parse_args()
-    rows = [row for row in json.loads(options.results.read_text())["rows"] if row["answers"] == "all"]
+    rows = json.loads(options.results.read_text())["rows"]
+    rows = [row for row in rows if row.get("answers", "all") == "all"]
     sets = list(dict.fromkeys(row["set"] for row in rows))
     library = matplotlib()
     from matplotlib.figure import Figure
 
     with library.rc_context({"font.size": 9}):
-        figure = Figure(figsize=(9, 6), layout="constrained")
-        for name, axes in zip(sets, figure.subplots(2, 2).flat):
+        figure = Figure(figsize=(3.2 * len(sets), 3.2), layout="constrained")
+        for name, axes in zip(sets, figure.subplots(1, len(sets), squeeze=False).flat):
             for row, colour in zip((row for row in rows if row["set"] == name), COLOURS):
-                tokens, scores, spread = (row[key] for key in ("tokens", "ndcg@10", "against the first"))
+                scores = row["ndcg@10"]
+                label = NAMES[row["windows"]]
                 axes.plot(
-                    list(tokens.values()),
-                    list(scores.values()),
-                    "o-",
-                    color=colour,
-                    label=NAMES[row["windows"]],
+                    [float(ratio) for ratio in scores], list(scores.values()), "o-", color=colour, label=label
                 )
-                low, high = zip(*spread.values())
-                base = [score - (a + b) / 2 for score, (a, b) in zip(scores.values(), zip(low, high))]
-                if row["windows"] != "adaptive-average":
-                    below = [b + a for b, a in zip(base, low)]
-                    above = [b + a for b, a in zip(base, high)]
-                    axes.fill_between(list(tokens.values()), below, above, color=colour, alpha=0.12, lw=0)
-            axes.set_title(name.replace(" ", ": ", 1), fontsize=9)
+            axes.set_title(f"{name.replace(' ', chr(10), 1)}\n{row['documents']} documents", fontsize=9)
             axes.set_xscale("log")
             plain_ticks(axes.xaxis)
-            axes.set_xlabel("compressed tokens of a document")
-            axes.set_ylabel("nDCG@10")
+            axes.set_xlabel("ratio")
             axes.grid(alpha=0.2)
-        figure.axes[0].legend(loc="lower right")
+        figure.axes[0].set_ylabel("nDCG@10")
+        figure.axes[0].legend(loc="lower right", fontsize=8)
         options.picture.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(options.picture, dpi=110, metadata={"Software": None})
+        figure.savefig(options.picture, dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":

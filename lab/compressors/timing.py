@@ -1,9 +1,10 @@
-"""What windows cost: time of the whole call at one ratio, kinds of windows in interleaved rounds.
+"""What windows cost: processor time of the whole call at one ratio, kinds of windows in interleaved rounds.
 
     python -m lab.compressors.timing mini --output results.json
     python -m lab.compressors.timing --shape 600m --texts 2 --rounds 5 --output results.json
 
-One model, whose compressor is exchanged before each call; random token ids, one text a call.
+One model, whose compressor is exchanged before each call; random token ids, one text a call. Processor time
+(of all threads together) says the same on a machine that has other work to do; run it with one thread.
 """
 
 import argparse
@@ -48,15 +49,15 @@ def main() -> None:
         order = [*WINDOWS][number % len(WINDOWS) :] + [*WINDOWS][: number % len(WINDOWS)]
         for kind in order:
             encoder.compressor, encoder._folded = prepared[kind]
-            begin = time.perf_counter()
+            begin = time.process_time()
             for ids in texts:
                 embedder.encode_ids([ids], ratio=options.ratio)
             if number:  # the first round fills tables
-                seconds[kind].append((time.perf_counter() - begin) / options.texts)
+                seconds[kind].append((time.process_time() - begin) / options.texts)
     first = WINDOWS[0]
     rows = {
         kind: {
-            "milliseconds a text": [round(1000 * each, 2) for each in sorted(taken)],
+            "processor milliseconds a text": [round(1000 * each, 2) for each in sorted(taken)],
             f"median of ratios to {first}": round(
                 statistics.median(a / b for a, b in zip(taken, seconds[first])), 3
             ),
