@@ -44,7 +44,7 @@ from lab.search.indexes import found as search
 from lab.search.sets import RetrievalSet, load_set, model, ndcg, part_of, vectors
 
 BUDGET = 128  # tokens of a passage
-WAYS = ("whole", "pieces", "late", "late + whole", "passages", "passages + first", "passages + whole")
+WAYS = ("whole", "pieces", "late", "passages", "passages + first", "passages + whole")
 MODES = ("vector", "hybrid")
 
 
@@ -206,17 +206,12 @@ def measure(task: RetrievalSet, name: str, ratio: float, folder: Path) -> dict[s
 
         with filled(task, embedder, folder, contents, ratio) as index:
             scores = {mode: 100 * ndcg(search(index, task, queries, mode=mode), task) for mode in MODES}
-        parts = way.removesuffix(" + whole").replace("late", "passages")
-        spent = [one.seconds.get(parts, 0.0) for one in computed.values()]
-        table[way] = {
-            "vectors": sum(len(one.passages[parts]) for one in computed.values()),
-            **({"seconds": round(sum(spent), 1)} if way in computed[text].seconds else {}),
-            **{
-                mode: {
-                    kind: round(float(each[kinds == kind].mean()), 2) for kind in np.unique(kinds).tolist()
-                }
-                for mode, each in scores.items()
-            },
+        own = way.partition(" + ")[0]
+        spent = sum(one.seconds.get(own, one.seconds["whole"]) for one in computed.values())
+        table[way] = {"vectors": sum(len(one.passages[own]) for one in computed.values())}
+        table[way] |= {"seconds": round(spent, 1)} | {
+            mode: {kind: round(float(each[kinds == kind].mean()), 2) for kind in np.unique(kinds).tolist()}
+            for mode, each in scores.items()
         }
         print(task.name, way, table[way], flush=True)
     return table

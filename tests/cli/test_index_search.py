@@ -59,6 +59,8 @@ def test_table(run):
     assert "notes.txt:" in result.stdout
     assert "[bold]no markup[/]" in result.stdout
     assert result.stdout.count("long") < 30
+    result = run("search", "unheard", "--index", "i.db", "--mode", "text")
+    assert (result.exit_code, result.stdout) == (0, "nothing found\n")
 
 
 def test_looking_after_an_index(run):

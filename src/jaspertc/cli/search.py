@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jaspertc.cli.options import Runtime
+from jaspertc.cli.progress import write
 
 if TYPE_CHECKING:
     from jaspertc.search.documents import Scalar
@@ -97,6 +98,9 @@ def _print_table(hits: "list[Hit]") -> None:
     from jaspertc.cli.tables import show
     from jaspertc.reports.content import Table
 
+    if not hits:
+        write("nothing found")
+        return
     rows = []
     for hit in hits:
         excerpt = " ".join(hit.passage_text.split())
