@@ -5,8 +5,8 @@
 Queries at ratio 1. For two ratios: documents all at the lower, all at the higher, and half of them at each;
 the halves are drawn ten times, each draw also exchanged. ``expected`` is the mean of the two uniform indexes:
 mixing that hurts falls below it. ``centred`` gives both halves the same mean: the lower ratio's
-documents lose theirs and get the higher one's. ``query_mean`` takes from each score the mean of that query's
-scores with all documents of the ratio.
+documents lose theirs and get the higher one's. ``standardised`` brings each query's scores with all documents
+of a ratio to mean 0 and deviation 1.
 """
 
 import argparse
@@ -58,9 +58,10 @@ def mixed(task: RetrievalSet, queries: FloatArray, low: FloatArray, high: FloatA
                 "mixed": np.where(is_low[:, None], low, high) @ queries.T,
                 "centred": np.where(is_low[:, None], low - low.mean(0) + high.mean(0), high) @ queries.T,
             }
-            plain = variants["mixed"]
-            group = np.where(is_low[:, None], plain[is_low].mean(0), plain[~is_low].mean(0))
-            variants["query_mean"] = plain - group
+            plain, scaled = variants["mixed"], np.empty_like(variants["mixed"])
+            for part in (is_low, ~is_low):
+                scaled[part] = (plain[part] - plain[part].mean(0)) / plain[part].std(0)
+            variants["standardised"] = scaled
             hidden = is_low[answer]
             for kind, scores in variants.items():
                 score = scored(scores.T, task)
