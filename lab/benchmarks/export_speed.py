@@ -1,5 +1,6 @@
 """An exported int8 graph in ONNX Runtime against our OpenVINO runtime, and OpenVINO reading that same graph:
-time and agreement by ratio, texts one at a time, in interleaved rounds.
+time and agreement by ratio, texts one at a time, in interleaved rounds. One thread; times are CPU seconds of
+this process, so that other processes matter little.
 
 python lab/benchmarks/export_speed.py mini --count 12 --rounds 3 --agreement 96 --output RESULT.json
 """
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import openvino as ov
+import torch
 
 from jaspertc import Embedder
 from jaspertc.engine.options import LongTextWarning
@@ -73,6 +75,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     warnings.simplefilter("ignore", LongTextWarning)
+    torch.set_num_threads(1)
     texts = (
         [row.text for row in read_texts(given.texts)]
         if given.texts
@@ -91,10 +94,10 @@ def main() -> None:
         for _ in range(given.rounds):
             for ratio in RATIOS:
                 for name, run in runs.items():
-                    started = time.perf_counter()
+                    started = time.process_time()
                     for row in rows:
                         run(row, ratio)
-                    seconds[name][ratio].append(time.perf_counter() - started)
+                    seconds[name][ratio].append(time.process_time() - started)
         results = [_summary(name, ratio, rows, seconds, embedder) for name in runs for ratio in RATIOS]
         if given.agreement:
             results.append(_agreement(given.model, runs, texts[: given.agreement], prompt))

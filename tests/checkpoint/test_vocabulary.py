@@ -77,6 +77,22 @@ def test_single_characters_and_scripts_are_kept() -> None:
     assert "▁the" not in han
 
 
+def test_single_characters_that_do_not_occur_can_be_dropped() -> None:
+    tokenizer = Tokenizer(trained("Unigram"))
+    pieces = [piece for piece, _ in json.loads(tokenizer.to_json())["model"]["vocab"]]
+    counts = count_tokens(tokenizer, KEPT)
+    all_of_them, kept = (
+        {pieces[i] for i in tokens_to_keep(tokenizer.to_json(), counts, min_count=3, characters=each)}
+        for each in (True, False)
+    )
+    dropped = all_of_them - kept
+    assert dropped
+    assert all(len(piece.removeprefix("▁")) == 1 and not counts[pieces.index(piece)] for piece in dropped)
+    assert {"▁", "<unk>", "<s>"} <= kept
+    with pytest.raises(InputError, match="BPE tokenizer spells with"):
+        tokens_to_keep(Tokenizer(trained("BPE")).to_json(), counts * 0, characters=False)
+
+
 def test_min_count_drops_rare_tokens() -> None:
     tokenizer = Tokenizer(trained("Unigram"))
     counts = count_tokens(tokenizer, TEXTS)

@@ -31,7 +31,12 @@ def count_tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> IntArray:
 
 
 def tokens_to_keep(
-    tokenizer_json: str, counts: IntArray, *, min_count: int = 1, scripts: Sequence[str] = ()
+    tokenizer_json: str,
+    counts: IntArray,
+    *,
+    min_count: int = 1,
+    scripts: Sequence[str] = (),
+    characters: bool = True,
 ) -> IntArray:
     """Ids to keep, ascending: special tokens, single characters, scripts asked for, and tokens in use.
 
@@ -40,9 +45,11 @@ def tokens_to_keep(
         min_count: occurrences that make a token worth keeping, >= 1; above 1 a rare word is spelled with
             shorter tokens.
         scripts: Unicode script names, such as ``latin`` or ``han``, whose tokens are all kept.
+        characters: whether single characters are kept that do not occur; if not, they become unknown.
 
     Raises:
-        InputError: ``min_count`` is out of range, or no token is of a script.
+        InputError: ``min_count`` is out of range, no token is of a script, or ``characters`` is False for
+            BPE, which spells all others with them.
     """
     if min_count < 1:
         raise InputError(f"min_count is {min_count}, it must be >= 1")
@@ -51,7 +58,10 @@ def tokens_to_keep(
     wanted: set[int] = {int(index) for index in np.flatnonzero(counts >= min_count)}
     wanted |= _special_ids(content, pieces)
     bare = {index: _bare(piece) for piece, index in pieces.items()}
-    wanted.update(index for index, text in bare.items() if len(text) <= 1)
+    if not characters and content["model"]["type"] == "BPE":
+        raise InputError("a BPE tokenizer spells with its single characters, they cannot be dropped")
+    short = {index: text for index, text in bare.items() if len(text) <= 1}
+    wanted.update(index for index, text in short.items() if characters or counts[index] or not text)
     if content["model"].get("byte_fallback"):
         wanted.update(index for piece, index in pieces.items() if piece.startswith("<0x"))
     for script in scripts:
@@ -97,11 +107,16 @@ def prune_tokenizer(tokenizer_json: str, keep: IntArray) -> str:
 
 
 def prune_to_texts(
-    tokenizer: Tokenizer, texts: Iterable[str], *, min_count: int = 1, scripts: Sequence[str] = ()
+    tokenizer: Tokenizer,
+    texts: Iterable[str],
+    *,
+    min_count: int = 1,
+    scripts: Sequence[str] = (),
+    characters: bool = True,
 ) -> tuple[str, IntArray, float]:
     """The pruned ``tokenizer.json``, the ids it keeps, and the share of the texts' tokens that these are."""
     counts, content = count_tokens(tokenizer, texts), tokenizer.to_json()
-    keep = tokens_to_keep(content, counts, min_count=min_count, scripts=scripts)
+    keep = tokens_to_keep(content, counts, min_count=min_count, scripts=scripts, characters=characters)
     return prune_tokenizer(content, keep), keep, float(counts[keep].sum() / max(1, counts.sum()))
 
 

@@ -32,6 +32,10 @@ def export(
     text_field: VocabularyField = "text",
     min_count: MinCount = 1,
     scripts: Scripts = None,
+    characters: Annotated[
+        bool,
+        typer.Option(help="With --vocabulary: keep single characters that do not occur, or drop them."),
+    ] = True,
     pooler: Annotated[str | None, typer.Option(help="Pooling, if the model's folder names none.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there.")] = False,
 ) -> None:
@@ -45,7 +49,7 @@ def export(
     vocabulary_kept = None
     if vocabulary:
         tokenizer = load_checkpoint(model).tokenizer
-        vocabulary_kept = pruned(tokenizer, vocabulary, text_field, min_count, scripts)
+        vocabulary_kept = pruned(tokenizer, vocabulary, text_field, min_count, scripts, characters=characters)
     result = exported(
         model,
         out,

@@ -24,7 +24,13 @@ Scripts = Annotated[
 
 
 def pruned(
-    tokenizer: "Tokenizer", paths: list[Path], text_field: str, min_count: int, scripts: list[str] | None
+    tokenizer: "Tokenizer",
+    paths: list[Path],
+    text_field: str,
+    min_count: int,
+    scripts: list[str] | None,
+    *,
+    characters: bool = True,
 ) -> tuple[str, "IntArray"]:
     """A tokenizer with the tokens of some texts only, as JSON, and their ids."""
     from jaspertc.checkpoint.vocabulary import prune_to_texts
@@ -32,7 +38,11 @@ def pruned(
 
     rows = chain.from_iterable(read_texts(path, text_field=text_field) for path in paths)
     tokenizer_json, ids, share = prune_to_texts(
-        tokenizer, (row.text for row in rows), min_count=min_count, scripts=scripts or []
+        tokenizer,
+        (row.text for row in rows),
+        min_count=min_count,
+        scripts=scripts or [],
+        characters=characters,
     )
     say(f"kept {len(ids):,} of {tokenizer.vocab_size:,} tokens, {share:.3%} of those read")
     return tokenizer_json, ids

@@ -98,8 +98,9 @@ def build(
     layout = layout_of(graph, graph.op("Min", wanted, config.backbone.max_positions))
     table = Table(graph, weights, rows)
     x = table.mean(*windows(graph, tokens, layout, type(encoder.compressor)))
-    x = layers_graph(Products(graph, weights), encoder.backbone, layout, x)
-    vectors = _head(graph, encoder, POOLERS[config.pooler](graph, layout, x))
+    products = Products(graph, weights)
+    x = layers_graph(products, encoder.backbone, layout, x)
+    vectors = _head(products, encoder, POOLERS[config.pooler](graph, layout, x))
     vectors = graph.op("Where", graph.unsqueeze(tokens.empty, 1), np.array(0, np.float32), vectors)
     unit = _unit(graph, vectors) if config.normalize else vectors
     outputs = {OUTPUT: unit, RAW: vectors} if raw else {OUTPUT: unit}
@@ -155,12 +156,12 @@ def _last(graph: Graph, layout: Layout, x: Value) -> Value:
 POOLERS = {"mean": _mean, "first": _first, "last": _last}
 
 
-def _head(graph: Graph, encoder: Encoder, pooled: Value) -> Value:
-    """The linear head, in float32 as in the Embedder: (N, D) -> (N, E)."""
-    layer = encoder.head.linear
+def _head(products: Products, encoder: Encoder, pooled: Value) -> Value:
+    """The linear head, computed in float32 as in the Embedder: (N, D) -> (N, E)."""
+    layer, graph = encoder.head.linear, products.graph
     if layer is None:
         return pooled
-    matrix = graph.weight("head.weight", np.ascontiguousarray(array(layer.weight).T))
+    matrix = products.matrix("head.weight", layer.weight)
     out = graph.op("MatMul", pooled, matrix)
     return out if layer.bias is None else out + graph.weight("head.bias", array(layer.bias))
 

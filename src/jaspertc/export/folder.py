@@ -168,6 +168,7 @@ def readme(file: str, facts: Facts) -> str:
         "written by": f"jaspertc {version('jaspertc')}",
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    prompt = facts.prompts.get(facts.default_prompt_name or "query", "")
     feeds = '{"input_ids": ids, "attention_mask": mask'
     feeds += "}" if facts.ratio is None else ', "ratio": np.array([0.33])}'
     inputs = "`input_ids` and `attention_mask`, (N, L) int64"
@@ -193,7 +194,8 @@ from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
 tokenizer.enable_padding()
-encoded = tokenizer.encode_batch([prompt + text for text in texts])
+texts = [{prompt!r} + text for text in ("why does bread rise?", "面包为什么会发起来？")]
+encoded = tokenizer.encode_batch(texts)
 ids = np.array([e.ids for e in encoded])
 mask = np.array([e.attention_mask for e in encoded])
 session = onnxruntime.InferenceSession("{file}")

@@ -68,9 +68,13 @@ class Products:
 
     def matrix(self, name: str, weight: Tensor) -> Value:
         """A weight, (O, I), as what a product takes, (I, O) float32."""
-        dtype = np.float16 if self.weights == "float16" else np.float32
-        stored = self.graph.weight(name, np.ascontiguousarray(array(weight, dtype).T))
-        return self.graph.cast(stored, np.float32) if dtype == np.float16 else stored
+        return self.small(name, np.ascontiguousarray(array(weight).T))
+
+    def small(self, name: str, values: Array) -> Value:
+        """A table or matrix that is computed in float32 always; stored in float16 unless all is float32."""
+        if self.weights == "float32":
+            return self.graph.weight(name, values)
+        return self.graph.cast(self.graph.weight(name, values.astype(np.float16)), np.float32)
 
     def _int8_product(self, name: str, x: Value, layers: Sequence[Any], bias: Array | None) -> Value:
         """With x = scale (q - zero) for each row, x W = scale (q W) - scale zero (sum of W): the second part

@@ -15,7 +15,8 @@ def export_layers(layers: Layers, x: Value, backbone: Any) -> Value:
     graph, config, linear = layers.graph, layers.config, layers.products.linear
     tables = backbone.embeddings
     positions = array(tables.position_embeddings.weight)[tables.position_offset :]
-    rows = graph.weight("positions.weight", positions + array(tables.token_type_embeddings.weight)[0])
+    added = positions + array(tables.token_type_embeddings.weight)[0]
+    rows = layers.products.small("positions.weight", added)
     x = layers.norm(
         "embeddings.norm", x + graph.op("Gather", rows, layers.layout.positions), tables.LayerNorm
     )

@@ -60,17 +60,17 @@ async function search() {
   if (!ready || !query) return;
   asked = questions.find((q) => q.question === query) ?? { question: query };
   const { vector, ms } = await embed(prompt("query") + query);
-  const order = vectors.map((v, i) => [cosine(vector, v), i]).sort((a, b) => b[0] - a[0]);
+  const order = vectors.map((v, i) => [cosine(vector, v), i]) // a sample question is asked across languages
+    .filter(([, i]) => passages[i].lang !== asked.lang).sort((a, b) => b[0] - a[0]);
   const rank = order.findIndex(([, i]) => passages[i].id === asked.passage) + 1;
-  const expected = rank ? ` The passage it was written for is number ${rank}.` : "";
+  const expected = rank ? ` Of the passages in the other language, the one it was written for is number ${rank}.` : "";
   $("search-note").textContent = `${ms.toFixed(0)} ms for the question.${expected}`;
   $("hits").replaceChildren(...order.slice(0, SHOWN).map(([score, i]) => {
-    const item = document.createElement("li"), note = document.createElement("small");
-    const { text } = passages[i];
-    item.textContent = text.length > 230 ? text.slice(0, 230) + "…" : text;
+    const [item, text, note] = ["li", "p", "small"].map((tag) => document.createElement(tag));
+    text.textContent = passages[i].text;
     item.classList.toggle("right", passages[i].id === asked.passage);
     note.textContent = `${score.toFixed(3)} · ${passages[i].lang} · ${passages[i].topic}`;
-    item.append(note);
+    item.append(text, note);
     return item;
   }));
 }
