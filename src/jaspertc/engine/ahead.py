@@ -27,18 +27,22 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Re
     ['A', 'B', 'C']
     """
     process = os.getpid()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="jaspertc-ahead")  # has no thread before the first task
+    pool: ThreadPoolExecutor | None = None  # made for the second item: a query alone needs none
     waiting: Future[Result] | None = None
     try:
         for call in _calls(work, items):
-            following = _done(call()) if waiting is None else pool.submit(call)
-            if waiting is not None:
+            if waiting is None:
+                following = _done(call())
+            else:
+                pool = pool or ThreadPoolExecutor(1, thread_name_prefix="jaspertc-ahead")
+                following = pool.submit(call)
                 yield _result(waiting, process)
             waiting = following
         if waiting is not None:
             yield _result(waiting, process)
     finally:
-        pool.shutdown(cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
 
 
 def _calls(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Callable[[], Result]]:

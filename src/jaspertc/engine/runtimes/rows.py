@@ -7,6 +7,7 @@ Shape legend: N texts, C tokens of some texts, R rows, S width of a row.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,6 +61,8 @@ def plan_rows(lengths: IntArray, apart: int = 0) -> list[Rows]:
     >>> [rows.cells.shape for rows in plan_rows(np.array([20, 500, 30, 490]))]
     [(2, 512), (2, 32)]
     """
+    if len(lengths) == 1:
+        return [_alone(int(lengths[0]))]
     order = np.argsort(-lengths, kind="stable")
     offsets = offsets_of(lengths)
     longer = int((lengths > apart).sum())
@@ -72,6 +75,13 @@ def plan_rows(lengths: IntArray, apart: int = 0) -> list[Rows]:
             for begin, end in _cuts((-widths).tolist(), edges.tolist())
         ]
     return planned
+
+
+@lru_cache(maxsize=64)
+def _alone(length: int) -> Rows:
+    """The rectangle of a single text: queries come one by one, and have few lengths."""
+    lengths = np.array([length])
+    return rectangle(np.array([0]), -(-length // STEP) * STEP, lengths, offsets_of(lengths))
 
 
 def _cuts(widths: list[int], edges: list[int]) -> list[tuple[int, int]]:
