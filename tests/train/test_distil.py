@@ -181,7 +181,14 @@ def test_result_weights_of_the_only_teacher_change_no_vector(make_run) -> None:
 
 
 def test_all_four_stages_and_what_they_leave(make_run) -> None:
-    recipe = make_run(student='head = "fit"\nhead_texts = 50\nresult_dims = 5', training='weights = "int8"')
+    recipe = make_run(
+        student='head = "fit"\nhead_texts = 50\nresult_dims = 5\nresult_threshold = 30',
+        training='weights = "int8"',
+    )
+    config = recipe.parent / "model" / "config.json"
+    content = json.loads(config.read_text())
+    content["jaspertc"]["piece_length"] = 48
+    config.write_text(json.dumps(content))
     said: list[str] = []
     told: list[list[str | int]] = []
 
@@ -210,7 +217,7 @@ def test_all_four_stages_and_what_they_leave(make_run) -> None:
     model = Embedder.load(result)
     assert model.dims == 5
     assert model.config.compressor.mlp == "swiglu"
-    assert model.default_threshold == 8
+    assert (model.default_threshold, model.piece_length) == (30, 48)
     stage = Embedder.load(recipe.parent / "run" / "4-contrastive" / "model")
     texts = ["the river keeps a stone", "面包 早上 light"]
     whole = stage.similarity(stage.encode(texts, ratio=1.0), stage.encode(texts, ratio=1.0))

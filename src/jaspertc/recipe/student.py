@@ -29,6 +29,7 @@ class Student:
         result_dims: at the end, turn the space so that the first so many dimensions hold the most, and
             keep these; no more than the student's own width loses nothing. Left out, vectors stay as
             they were trained.
+        result_threshold: the result's default length threshold, in tokens; left out, that of the last stage.
     """
 
     model: ModelName
@@ -41,6 +42,7 @@ class Student:
     max_length: Count = 512
     result_weights: Mapping[str, Positive] = field(default_factory=dict)
     result_dims: Count | None = None
+    result_threshold: Count | None = None
 
     def __post_init__(self) -> None:
         if self.default_prompt is not None and self.default_prompt not in self.prompts:

@@ -25,7 +25,6 @@ from jaspertc.files.json_files import write_json
 from jaspertc.files.made_of import made_of
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.recipe import Recipe
-from jaspertc.recipe.stages import TextStage
 from jaspertc.teaching.recipe_texts import RecipeTexts
 from jaspertc.teaching.targets import Targets
 from jaspertc.train.batches import targets_by_role
@@ -41,7 +40,7 @@ from jaspertc.types import IntArray
 
 TURN_TEXTS = 4096
 # Keys of [student] that only the result depends on that is handed over.
-LAST_KEYS = ("default_prompt", "result_weights", "result_dims")
+LAST_KEYS = ("default_prompt", "result_weights", "result_dims", "result_threshold")
 
 
 class Distillation(StagedRun):
@@ -181,7 +180,7 @@ class Distillation(StagedRun):
         encoder = without_extra(encoder)
         self.validate(encoder, index, config.steps or 0)
         self.complete(index)
-        self._save(self.result_of(index), encoder, "float32", config)
+        self._save(self.result_of(index), encoder, "float32", config.threshold)
         self.processes.wait()
 
     def validate(self, encoder: Encoder, index: int, step: int) -> None:
@@ -195,9 +194,9 @@ class Distillation(StagedRun):
         """Validation, read when first needed."""
         return Watch(self.recipe, self.checkpoint.tokenizer, self.tokens, self.held_out, self.targets.vectors)
 
-    def _save(self, folder: Path, encoder: Encoder, weights: str, stage: TextStage) -> None:
+    def _save(self, folder: Path, encoder: Encoder, weights: str, threshold: int) -> None:
         student = self.student
-        compressor = replace(encoder.config.compressor, threshold=stage.threshold)
+        compressor = replace(encoder.config.compressor, threshold=threshold)
         encoder.config = replace(encoder.config, compressor=compressor)
         save_checkpoint(
             folder,
@@ -206,6 +205,7 @@ class Distillation(StagedRun):
             prompts=student.prompts,
             default_prompt_name=student.default_prompt,
             weights=weights,
+            piece_length=self.checkpoint.info.piece_length,
         )
 
     def hand_over(self) -> None:
@@ -221,7 +221,8 @@ class Distillation(StagedRun):
             vectors = torch.from_numpy(encode_rows(encoder, rows, ratio=1.0, threshold=threshold))
             encoder = turned_head(encoder, torch.nn.functional.normalize(vectors, dim=-1), dims)
         write_json(record_file(self.result), self.last_record())
-        self._save(self.result, encoder, self.training.weights, self.recipe.text_stages[-1])
+        threshold = self.student.result_threshold or self.recipe.text_stages[-1].threshold
+        self._save(self.result, encoder, self.training.weights, threshold)
         self.say(f"done: {self.result}")
 
     def _result_factors(self) -> torch.Tensor:
