@@ -6,6 +6,8 @@ python -m lab.experiments.validation RECIPE mini FOLDER --ratio 1 --ratio 0.33 -
 import argparse
 from itertools import product
 
+import numpy as np
+
 from jaspertc import Embedder
 from jaspertc.recipe.recipe import read_recipe
 from jaspertc.reports.origin import processor
@@ -15,7 +17,7 @@ from jaspertc.teaching.validation import PairSet, RetrievalSet, read_validation
 
 def pair_score(model: Embedder, pairs: PairSet, ratio: float, dims: int) -> float:
     first, second = (
-        model.encode(side, prompt_name=pairs.role, ratio=ratio, dims=dims)
+        np.asarray(model.encode(side, prompt_name=pairs.role, ratio=ratio))[:, :dims]
         for side in (pairs.first, pairs.second)
     )
     return spearman(cosines(first, second), pairs.scores)
@@ -23,9 +25,9 @@ def pair_score(model: Embedder, pairs: PairSet, ratio: float, dims: int) -> floa
 
 def retrieval_score(model: Embedder, item: RetrievalSet, ratio: float, dims: int) -> float:
     """nDCG@10; queries are not compressed."""
-    queries = model.encode(item.queries, prompt_name=item.query_role, ratio=1.0, dims=dims)
-    documents = model.encode(item.documents, prompt_name=item.document_role, ratio=ratio, dims=dims)
-    return retrieval_scores(queries, documents, item.relevant)[1]
+    queries = np.asarray(model.encode(item.queries, prompt_name=item.query_role, ratio=1.0))
+    documents = np.asarray(model.encode(item.documents, prompt_name=item.document_role, ratio=ratio))
+    return retrieval_scores(queries[:, :dims], documents[:, :dims], item.relevant)[1]
 
 
 def main() -> None:
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("recipe", help="whose [validation] is read")
     parser.add_argument("models", nargs="+", help="mini, or checkpoint folders")
     parser.add_argument("--ratio", type=float, action="append")
-    parser.add_argument("--dims", type=int, action="append", help="widths; default: the model's")
+    parser.add_argument("--dims", type=int, action="append", help="of the first so many values; default: all")
     arguments = parser.parse_args()
     recipe = read_recipe(arguments.recipe)
     assert recipe.validation is not None, "the recipe has no [validation]"
