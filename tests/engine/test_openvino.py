@@ -152,15 +152,30 @@ def test_short_texts_in_int8_and_long_ones_with_expanded_matrices(
 
 
 @pytest.mark.usefixtures("amx")
+def test_what_is_compiled_late_has_all_threads(folder: Path, rows: list[np.ndarray]) -> None:
+    torch.set_num_threads(2)
+    try:
+        model = Embedder.load(folder, runtime="openvino", dtype="int8")
+        model.encode_ids(rows)
+    finally:
+        torch.set_num_threads(1)
+    backbone = model.runtime.encoder.backbone
+    assert isinstance(backbone, OpenVINOBackbone)
+    assert len(backbone._layers) == 2
+    for layers in backbone._layers.values():
+        assert layers._compiled.get_property("INFERENCE_NUM_THREADS") == 2
+
+
+@pytest.mark.usefixtures("amx")
 def test_threads_compile_each_kind_once(
     folder: Path, rows: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
 
     class Counted(CompiledLayers):
-        def __init__(self, model: Any, *, hint: str, group: int) -> None:
+        def __init__(self, model: Any, *, hint: str, group: int, threads: int) -> None:
             made.append(hint)
-            super().__init__(model, hint=hint, group=group)
+            super().__init__(model, hint=hint, group=group, threads=threads)
 
     monkeypatch.setattr(runtime, "CompiledLayers", Counted)
     model = Embedder.load(folder, runtime="openvino", dtype="int8")

@@ -43,14 +43,14 @@ def _graph_class(kind: str) -> Any:
 class CompiledLayers:
     """Layers compiled for one precision, with a request for each thread."""
 
-    def __init__(self, model: Any, *, hint: str, group: int) -> None:
+    def __init__(self, model: Any, *, hint: str, group: int, threads: int) -> None:
         import openvino as ov
 
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             # Pinned, threads of several processes share the first cores, and the caller's stays bound to one.
             "ENABLE_CPU_PINNING": False,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": hint,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
         }
@@ -81,10 +81,14 @@ class OpenVINOBackbone(Backbone):
 
     Args:
         precision: ``int8``, ``bfloat16`` or ``float32``.
+
+    Attributes:
+        threads: what is compiled from now on computes with so many.
     """
 
     def __init__(self, backbone: Backbone, precision: str) -> None:
         super().__init__(backbone.config)
+        self.threads = torch.get_num_threads()
         self._table = backbone.token_table
         self._graph_of = partial(_graph_class(self.config.kind), backbone)
         graph = self._graph_of(int8=precision == "int8")
@@ -97,15 +101,22 @@ class OpenVINOBackbone(Backbone):
         if self._short:
             self._layers: dict[bool, CompiledLayers] = {}
             self._making = {
-                True: lambda: CompiledLayers(self._graph_of(int8=True).build(), hint="f32", group=group),
+                True: lambda: CompiledLayers(
+                    self._graph_of(int8=True).build(), hint="f32", group=group, threads=self.threads
+                ),
                 False: lambda: CompiledLayers(
-                    self._graph_of(int8=False, bfloat16=True).build(), hint="bf16", group=0
+                    self._graph_of(int8=False, bfloat16=True).build(),
+                    hint="bf16",
+                    group=0,
+                    threads=self.threads,
                 ),
             }
         else:
             in_bfloat16 = precision == "bfloat16" or (precision == "int8" and cpu_has_bfloat16())
             hint, group = "bf16" if in_bfloat16 else "f32", group if precision == "int8" else 0
-            self._layers = {False: CompiledLayers(graph.build(), hint=hint, group=group)}
+            self._layers = {
+                False: CompiledLayers(graph.build(), hint=hint, group=group, threads=self.threads)
+            }
             del self._graph_of
 
     @property
@@ -177,6 +188,8 @@ class OpenVINORuntime(TorchRuntime):
         with self._computing():
             threads = torch.get_num_threads()  # one in a forked process, from here on
             few = len(batch.ids) * threads <= ALONE
+            if isinstance(self.encoder.backbone, OpenVINOBackbone):
+                self.encoder.backbone.threads = threads  # and not one, which PyTorch has below
             with torch_threads(1 if few else threads):
                 return super()._start(batch, targets)
 
