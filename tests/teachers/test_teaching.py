@@ -176,9 +176,12 @@ def test_a_text_that_all_teachers_skip_is_refused(tmp_path):
 
 def test_no_score_where_a_teacher_skips_a_text(tmp_path):
     recipe = make_bilingual(tmp_path)
-    sets = {"en": ("a mountain", "a hill"), "mixed": ("a mountain", "山")}
+    sets = {"en": ("a mountain", "a hill"), "mixed": ("a mountain", "山"), "zh": ("山", "一座山")}
     for name, (first, second) in sets.items():
-        rows = [{"sentence1": first, "sentence2": text, "score": len(text)} for text in (second, "a river")]
+        rows = [
+            {"sentence1": first, "sentence2": text, "score": len(text)}
+            for text in (second, "一条大河" if name == "zh" else "a river")
+        ]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tables = (f'[[validation.sts]]\nname = "{name}"\npath = "{name}.jsonl"\n' for name in sets)
     recipe.write_text(recipe.read_text() + "".join(tables))
@@ -186,7 +189,7 @@ def test_no_score_where_a_teacher_skips_a_text(tmp_path):
         for job in scoring.jobs:
             job.run(32)
         first, english, fused = scoring.scores()
-    assert np.isnan(english.scores["mixed Spearman"])
+    assert np.isnan([english.scores[f"{name} Spearman"] for name in ("mixed", "zh")]).all()
     assert english.mean == english.scores["en Spearman"]
     assert np.isfinite([*first.scores.values(), *fused.scores.values()]).all()
 

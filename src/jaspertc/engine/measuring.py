@@ -5,7 +5,6 @@ from pathlib import Path
 from jaspertc.checkpoint import load_checkpoint, resolve
 from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.runtimes.choosing import Encode, Measured, measure, remembered
-from jaspertc.types import FloatArray, IntArray
 
 
 def measure_runtimes(name: str | Path, *, again: bool = False) -> Measured:
@@ -27,11 +26,6 @@ def measure_runtimes(name: str | Path, *, again: bool = False) -> Measured:
     known = None if again else remembered(checkpoint)
 
     def load(runtime: str, dtype: str) -> Encode:
-        embedder = Embedder.load(folder, device="cpu", runtime=runtime, dtype=dtype)
-
-        def encode(rows: list[IntArray]) -> FloatArray:
-            return embedder.encode_ids(rows)
-
-        return encode
+        return Embedder.load(folder, device="cpu", runtime=runtime, dtype=dtype).encode_ids
 
     return known or measure(checkpoint, load)

@@ -95,5 +95,5 @@ class FusedTarget:
         sides = []
         for teacher, recipe in zip(self._teachers, self._recipes):
             vectors_of = partial(encode, teacher, prompt=recipe.prompt_of(role))
-            sides.append(recipe.where_given(texts, vectors_of))
+            sides.append(recipe.where_given(texts, teacher.dims, vectors_of))
         return fuse(self.parts, sides)

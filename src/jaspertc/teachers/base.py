@@ -66,14 +66,18 @@ class TeacherConfig:
         """Whether a text is not this teacher's."""
         return bool(self.skip) and re.search(self.skip, text) is not None
 
-    def where_given(self, texts: Sequence[str], encode: Callable[[Sequence[str]], FloatArray]) -> FloatArray:
-        """Vectors of N texts from a function that gives some, shape (N, E); zeros for those it skips."""
+    def where_given(
+        self, texts: Sequence[str], dims: int, encode: Callable[[Sequence[str]], FloatArray]
+    ) -> FloatArray:
+        """Vectors of N texts, shape (N, E): those that ``encode`` gives, and zeros for texts it skips.
+
+        Args:
+            dims: E.
+        """
         given = [not self.skips(text) for text in texts]
-        if all(given):
-            return encode(texts)
-        spoken = encode([text for text, here in zip(texts, given) if here] or texts[:1])
-        vectors = np.zeros((len(texts), spoken.shape[1]), np.float32)
-        vectors[np.array(given)] = spoken[: sum(given)]
+        vectors = np.zeros((len(texts), dims), np.float32)
+        if any(given):
+            vectors[given] = encode([text for text, here in zip(texts, given) if here])
         return vectors
 
     def prompt_of(self, role: str) -> str:

@@ -143,7 +143,9 @@ class Scoring:
 
         def vectors(role: str, texts: Sequence[str]) -> FloatArray:
             return teacher.where_given(
-                texts, lambda given: caches[role].vectors([content_id(text) for text in given])
+                texts,
+                self.loaded[teacher.name].dims,
+                lambda given: caches[role].vectors([content_id(text) for text in given]),
             )
 
         return vectors

@@ -4,7 +4,6 @@ Shape legend: N texts, E width of the vectors.
 """
 
 import json
-import logging
 import os
 import statistics
 import time
@@ -19,14 +18,12 @@ import torch
 
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.engine.runtimes.torch_runtime import cpu_has_bfloat16
-from jaspertc.errors import InputError
+from jaspertc.errors import DataFileError, InputError
 from jaspertc.files.hashes import content_id
-from jaspertc.files.json_files import write_json
+from jaspertc.files.json_files import read_json, write_json
 from jaspertc.model.backbones import backbone_class
 from jaspertc.reports.origin import processor, versions
 from jaspertc.types import FloatArray, IntArray
-
-logger = logging.getLogger(__name__)
 
 LEAST = 0.995  # cosine of a candidate's vectors to those in float32, of each text
 QUERY, TEXTS = 16, (24, 60, 90, 130, 180, 240, 320, 400)  # tokens
@@ -128,9 +125,11 @@ def measure(checkpoint: Checkpoint, load: Loaded) -> Measured:
 
 def remembered(checkpoint: Checkpoint) -> Measured | None:
     """What was measured of these files on this machine with these versions and threads, if anything was."""
+    if not _folder().is_dir():
+        return None
     facts = made_of(checkpoint)
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        content = json.loads(_path(facts).read_text(encoding="utf-8"))
+    with suppress(DataFileError, TypeError, KeyError):
+        content = read_json(_folder() / _name(facts))
         measured = Measured(
             made_of=content["made_of"],
             candidates=tuple(Candidate(**item) for item in content["candidates"]),
@@ -152,15 +151,19 @@ def made_of(checkpoint: Checkpoint) -> dict[str, str]:
     }
 
 
-def _path(facts: dict[str, str]) -> Path:
-    """The file of a measurement: in the folder that JASPERTC_CACHE names, else the user's cache folder."""
+def _folder() -> Path:
+    """Where measurements are: in the folder that JASPERTC_CACHE names, else in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get(FOLDER) or Path(home) / "jaspertc")
-    return folder / "runtimes" / f"{content_id(json.dumps(facts, sort_keys=True))}.json"
+    return Path(os.environ.get(FOLDER) or Path(home) / "jaspertc") / "runtimes"
+
+
+def _name(facts: dict[str, str]) -> str:
+    """The file of a measurement."""
+    return f"{content_id(json.dumps(facts, sort_keys=True))}.json"
 
 
 def _remember(measured: Measured) -> None:
-    path = _path(measured.made_of)
+    path = _folder() / _name(measured.made_of)
     candidates = [asdict(item) for item in measured.candidates]
     try:
         write_json(path, {"made_of": measured.made_of, "candidates": candidates})
