@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.engine.runtimes.openvino import runtime
-from jaspertc.engine.runtimes.openvino.runtime import CompiledLayers, OpenVINOBackbone
+from jaspertc.engine.runtimes.openvino.runtime import CompiledGraph, OpenVINOBackbone
 from jaspertc.engine.runtimes.rows import CALL, CELL, STEP, plan_rows
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
@@ -172,12 +172,12 @@ def test_threads_compile_each_kind_once(
 ) -> None:
     made: list[str] = []
 
-    class Counted(CompiledLayers):
+    class Counted(CompiledGraph):
         def __init__(self, model: Any, *, hint: str, group: int, threads: int) -> None:
             made.append(hint)
             super().__init__(model, hint=hint, group=group, threads=threads)
 
-    monkeypatch.setattr(runtime, "CompiledLayers", Counted)
+    monkeypatch.setattr(runtime, "CompiledGraph", Counted)
     model = Embedder.load(folder, runtime="openvino", dtype="int8")
     with ThreadPoolExecutor(4) as pool:
         vectors = list(pool.map(lambda _: model.encode_ids(rows), range(8)))

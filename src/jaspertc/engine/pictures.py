@@ -3,7 +3,6 @@
 Shape legend: N pictures, S pixels a side, F features, G features a side of the grid, E width of the vectors.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from jaspertc.checkpoint import Checkpoint
 from jaspertc.checkpoint.vision import read_vision, vision_fingerprint
 from jaspertc.corpus.pictures import read_picture, to_pixels
 from jaspertc.engine.processes import computing
+from jaspertc.engine.runtimes.openvino.runtime import CompiledGraph
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.model.vision import ImageEncoder, VisionTower
 from jaspertc.types import FloatArray
@@ -100,11 +100,7 @@ class OpenVINOFeatures:
 
         example = torch.zeros(1, 3, encoder.image_size, encoder.image_size)
         graph = ov.convert_model(encoder, example_input=example)
-        options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-        self._compiled: Any = ov.Core().compile_model(graph, "CPU", options)
-        self._requests = threading.local()
+        self._compiled = CompiledGraph(graph, hint="f32", group=0, threads=torch.get_num_threads())
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
-        if not hasattr(self._requests, "request"):
-            self._requests.request = self._compiled.create_infer_request()
-        return torch.from_numpy(self._requests.request.infer([pixels])[0].copy())
+        return torch.from_numpy(self._compiled([pixels]).copy())

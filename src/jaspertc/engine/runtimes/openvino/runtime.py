@@ -40,8 +40,8 @@ def _graph_class(kind: str) -> Any:
     return import_module(module).Graph
 
 
-class CompiledLayers:
-    """Layers compiled for one precision, with a request for each thread."""
+class CompiledGraph:
+    """A graph compiled for one precision, with a request for each thread."""
 
     def __init__(self, model: Any, *, hint: str, group: int, threads: int) -> None:
         import openvino as ov
@@ -59,7 +59,7 @@ class CompiledLayers:
         self._tensor = ov.Tensor
 
     def __call__(self, inputs: list[np.ndarray]) -> np.ndarray:
-        """Last hidden states, shape (C, D), good until the thread's next call."""
+        """The graph's output, such as last hidden states, (C, D), good until the thread's next call."""
         if not hasattr(self._requests, "request"):
             self._requests.request = self._compiled.create_infer_request()
         request = self._requests.request
@@ -99,12 +99,12 @@ class OpenVINOBackbone(Backbone):
         self._short = SHORT if precision == "int8" and cpu_has_amx() else 0
         self._compiling = threading.Lock()
         if self._short:
-            self._layers: dict[bool, CompiledLayers] = {}
+            self._layers: dict[bool, CompiledGraph] = {}
             self._making = {
-                True: lambda: CompiledLayers(
+                True: lambda: CompiledGraph(
                     self._graph_of(int8=True).build(), hint="f32", group=group, threads=self.threads
                 ),
-                False: lambda: CompiledLayers(
+                False: lambda: CompiledGraph(
                     self._graph_of(int8=False, bfloat16=True).build(),
                     hint="bf16",
                     group=0,
@@ -114,9 +114,7 @@ class OpenVINOBackbone(Backbone):
         else:
             in_bfloat16 = precision == "bfloat16" or (precision == "int8" and cpu_has_bfloat16())
             hint, group = "bf16" if in_bfloat16 else "f32", group if precision == "int8" else 0
-            self._layers = {
-                False: CompiledLayers(graph.build(), hint=hint, group=group, threads=self.threads)
-            }
+            self._layers = {False: CompiledGraph(graph.build(), hint=hint, group=group, threads=self.threads)}
             del self._graph_of
 
     @property
@@ -140,7 +138,7 @@ class OpenVINOBackbone(Backbone):
             out[tokens] = torch.from_numpy(result)[:used]
         return out
 
-    def _layers_for(self, length: int) -> CompiledLayers:
+    def _layers_for(self, length: int) -> CompiledGraph:
         """The layers for texts of so many tokens."""
         short = length <= self._short
         if short not in self._layers:
