@@ -36,6 +36,15 @@ def test_wide_variant_also_draws_one_and_below_a_tenth() -> None:
     assert values.count(0.33333) / DRAWS == pytest.approx(0.36, abs=0.006)
 
 
+def test_log_uniform_draws_as_often_from_every_octave() -> None:
+    rng = random.Random(0)
+    values = [RATIO_SCHEDULES["log-uniform"](rng) for _ in range(DRAWS)]
+    assert 0.03 <= min(values) < 0.031
+    assert 0.99 < max(values) <= 1.0
+    for low in (0.0625, 0.125, 0.25, 0.5):
+        assert share(values, low, 2 * low) == pytest.approx(0.1977, abs=0.006)  # log 2 / log (1 / .03)
+
+
 def test_fixed_ratio() -> None:
     assert {fixed_ratio(0.33)(random.Random(seed)) for seed in range(5)} == {0.33}
     with pytest.raises(ConfigError, match=r"ratio is 1\.5"):

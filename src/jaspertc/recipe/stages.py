@@ -109,7 +109,7 @@ class TextStage(StageConfig):
             random weights), ``residual-swiglu`` (new, starts as the identity), ``average`` (windows without
             MLP) ...; left out, it stays as it is.
         compressor_keys: its own keys, such as ``mlp_size``; in the file they may stand beside its name.
-        ratio: compression ratio in (0, 1], or ``algorithm-2`` or ``wide``: one draw a step.
+        ratio: compression ratio in (0, 1], or a name of ``RATIO_SCHEDULES``: one draw a step.
         threshold: length threshold, in tokens.
         part: see ``TextFile.part``; only these texts (or pairs, by the query).
         min_tokens: only texts of at least so many tokens.
