@@ -26,6 +26,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doe
 BEGINNING = """
 import faulthandler, multiprocessing, os, pickle, sys, threading, warnings
 import numpy as np
+import numpy.testing  # now: a child forked amid another thread's first import would wait for that for ever
 import torch
 from jaspertc import Embedder
 
@@ -160,6 +161,7 @@ def test_forks_while_threads_load_and_compute(tmp_path):
                 check(model.encode(TEXTS), expected)
 
         def child():
+            faulthandler.dump_traceback_later(90)  # where one hangs
             check(model.encode(TEXTS[:4]), expected[:4])
             check(Embedder.load("mini", runtime="torch").encode(TEXTS[:4]), expected[:4])
 
