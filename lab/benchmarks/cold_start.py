@@ -6,6 +6,9 @@ machine look at the processor's seconds, of all threads together.
 
     python lab/benchmarks/cold_start.py --rounds 5
     python lab/benchmarks/cold_start.py --rounds 5 --model FOLDER
+
+Also runs where PyTorch is not installed (`pip install '.[cpu]'` in a fresh virtual environment); it says the
+size of what is installed.
 """
 
 import argparse
@@ -146,13 +149,14 @@ def main() -> None:
         if options.make:
             return
         results = [measure(name, model, options.runtime, options.rounds) for name, model in models.items()]
-    from jaspertc.reports.origin import processor
+    from jaspertc.reports.origin import processor, versions
 
     report = {
         "cpu": processor(),
         "threads": os.environ.get("OMP_NUM_THREADS", os.cpu_count()),
         "python": platform.python_version(),
-        **_versions("torch", "openvino"),
+        **versions("torch", "openvino", "numpy"),
+        "installed, MB": installed(),
         "rounds": options.rounds,
         "results": results,
     }
@@ -161,10 +165,13 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def _versions(*packages: str) -> dict[str, str]:
-    from importlib.metadata import version
+def installed() -> int:
+    """MB of all that is installed for this interpreter but pip and setuptools, `mini` included."""
+    from sysconfig import get_path
 
-    return {package: version(package) for package in packages}
+    files = (path for path in Path(get_path("purelib")).rglob("*") if path.is_file())
+    kept = (path for path in files if not {"pip", "setuptools"} & set(path.parts))
+    return round(sum(path.stat().st_size for path in kept) / 1e6)
 
 
 if __name__ == "__main__":

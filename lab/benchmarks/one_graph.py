@@ -24,14 +24,15 @@ from onnx import TensorProto, helper
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.engine.runtimes import RUNTIMES
-from jaspertc.engine.runtimes.openvino.runtime import GROUP, WIDE_GROUP, OpenVINORuntime
+from jaspertc.engine.runtimes.openvino.layers import GROUP, WIDE_GROUP
+from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
 from jaspertc.engine.runtimes.rows import plan_rows
-from jaspertc.engine.runtimes.torch_runtime import cpu_has_bfloat16
 from jaspertc.export import encoder as exported
 from jaspertc.export.backbones import layers_graph
 from jaspertc.export.compression import Layout
 from jaspertc.export.graph import Graph, Value, save
 from jaspertc.export.products import Products, int8_rows
+from jaspertc.machine import cpu_has_bfloat16
 from jaspertc.model.backbones import Backbone
 from jaspertc.reports.origin import processor
 from lab.compare.random_model import released_shape, write_random_model

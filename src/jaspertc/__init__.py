@@ -5,7 +5,7 @@ The public names are imported on first use, so that ``import jaspertc`` does not
 
 from typing import TYPE_CHECKING, Any
 
-from jaspertc.errors import JasperError
+from jaspertc.errors import JasperError, MissingExtraError
 
 if TYPE_CHECKING:
     from jaspertc.engine.embedder import Embedder
@@ -44,7 +44,12 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         from importlib import import_module
 
-        return getattr(import_module(_MODULES[name]), name)
+        try:
+            return getattr(import_module(_MODULES[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise MissingExtraError("torch", "torch", f"jaspertc.{name}") from error
     raise AttributeError(f"module 'jaspertc' has no attribute {name!r}")
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
-from jaspertc.engine.runtimes.openvino import runtime
-from jaspertc.engine.runtimes.openvino.runtime import CompiledGraph, OpenVINOBackbone
+from jaspertc.engine.runtimes.openvino import layers
+from jaspertc.engine.runtimes.openvino.layers import CompiledGraph
+from jaspertc.engine.runtimes.openvino.runtime import OpenVINOBackbone
 from jaspertc.engine.runtimes.rows import CALL, CELL, STEP, plan_rows
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
@@ -126,7 +127,7 @@ def test_no_rectangle_holds_short_and_long_texts() -> None:
 @pytest.fixture
 def amx(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any processor is taken for one with AMX."""
-    monkeypatch.setattr(runtime, "cpu_has_amx", lambda: True)
+    monkeypatch.setattr(layers, "cpu_has_amx", lambda: True)
 
 
 @pytest.mark.usefixtures("amx")
@@ -137,11 +138,11 @@ def test_short_texts_in_int8_and_long_ones_with_expanded_matrices(
     model = Embedder.load(folder, runtime="openvino", dtype="int8")
     backbone = model.runtime.encoder.backbone
     assert isinstance(backbone, OpenVINOBackbone)
-    assert not backbone._layers
+    assert not backbone.layers._compiled
     first = model.encode_ids(rows[:2], ratio=0.5)
-    assert list(backbone._layers) == [True]
+    assert list(backbone.layers._compiled) == [True]
     together = model.encode_ids(rows, ratio=0.5)
-    assert list(backbone._layers) == [True, False]
+    assert list(backbone.layers._compiled) == [True, False]
     assert np.abs(together[:2] - first).max() <= 1e-6
     alone = np.concatenate([model.encode_ids([row], ratio=0.5) for row in rows])
     assert np.abs(together - alone).max() <= 1e-6
@@ -161,9 +162,9 @@ def test_what_is_compiled_late_has_all_threads(folder: Path, rows: list[np.ndarr
         torch.set_num_threads(1)
     backbone = model.runtime.encoder.backbone
     assert isinstance(backbone, OpenVINOBackbone)
-    assert len(backbone._layers) == 2
-    for layers in backbone._layers.values():
-        assert layers._compiled.get_property("INFERENCE_NUM_THREADS") == 2
+    assert len(backbone.layers._compiled) == 2
+    for graph in backbone.layers._compiled.values():
+        assert graph._compiled.get_property("INFERENCE_NUM_THREADS") == 2
 
 
 @pytest.mark.usefixtures("amx")
@@ -177,7 +178,7 @@ def test_threads_compile_each_kind_once(
             made.append(hint)
             super().__init__(model, hint=hint, group=group, threads=threads)
 
-    monkeypatch.setattr(runtime, "CompiledGraph", Counted)
+    monkeypatch.setattr(layers, "CompiledGraph", Counted)
     model = Embedder.load(folder, runtime="openvino", dtype="int8")
     with ThreadPoolExecutor(4) as pool:
         vectors = list(pool.map(lambda _: model.encode_ids(rows), range(8)))

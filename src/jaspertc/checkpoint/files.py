@@ -5,13 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from jaspertc.errors import CheckpointError
 from jaspertc.files import json_files
 from jaspertc.model.int8 import quantize_rows
+from jaspertc.pytorch import HAS_TORCH, Tensor, torch
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -104,6 +103,13 @@ def read_stored(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def check_files(folder: Path) -> None:
+    """Raise CheckpointError unless safetensors opens all weight files of a folder."""
+    for path in weight_files(folder):
+        with _opened(path):
+            pass
+
+
 def has_int8(folder: Path) -> bool:
     """Whether matrices are stored as int8, each with its scales."""
     for path in weight_files(folder):
@@ -125,7 +131,7 @@ def read_rows(folder: Path, *names: str) -> list[int | None]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with safe_open(str(path), framework="pt" if HAS_TORCH else "numpy") as file:
             yield file
     except FileNotFoundError:
         raise CheckpointError(f"weight file {path} is missing; copy the checkpoint again") from None

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from jaspertc.checkpoint.files import read_json, read_rows, read_weights
 from jaspertc.checkpoint.foreign import check_foreign
 from jaspertc.config import HeadConfig, ModelConfig
@@ -24,6 +22,7 @@ from jaspertc.model.backbones.qwen3 import Qwen3Backbone
 from jaspertc.model.compressors import compressor_class
 from jaspertc.model.compressors.adaptive_average import RELEASED_MLP, AdaptiveAverageConfig
 from jaspertc.model.read_config import read_model_config
+from jaspertc.pytorch import Tensor
 
 logger = logging.getLogger(__name__)
 

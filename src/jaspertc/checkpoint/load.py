@@ -1,15 +1,17 @@
 """From a path, a hub name or ``mini`` to a module with weights."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
 from jaspertc.checkpoint.files import (
     SCALE_SUFFIX,
     assigned_tensors,
+    check_files,
     check_tensors,
     dequantized,
     has_int8,
@@ -20,9 +22,11 @@ from jaspertc.checkpoint.fingerprint import fingerprint, stamps
 from jaspertc.checkpoint.layouts import CheckpointInfo, read_info
 from jaspertc.checkpoint.mapped import MappedWeights
 from jaspertc.errors import CheckpointError, MissingExtraError, TokenizerError
+from jaspertc.model.compressors import Compressor, compressor_class
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import int8_like
 from jaspertc.model.shapes_only import shapes_only
+from jaspertc.pytorch import HAS_TORCH, Needed, Tensor, nn, torch
 from jaspertc.text.tokenizer import Tokenizer
 
 BUILT_IN = {"mini": Path(__file__).parent / "mini"}
@@ -34,7 +38,9 @@ class Checkpoint:
     """A model on the host: its encoder, tokenizer and what its folder says about prompts and limits.
 
     Attributes:
-        mapped: where the encoder's int8 matrices lie, if they were kept so.
+        encoder: the model; where PyTorch is not installed, what says so when it is used.
+        arrays: without PyTorch, all weights by the names of the encoder's parameters.
+        mapped: where int8 matrices lie, if they were kept so.
         stamps: of the files it was read from.
     """
 
@@ -42,6 +48,7 @@ class Checkpoint:
     folder: Path
     info: CheckpointInfo
     encoder: Encoder
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     mapped: MappedWeights | None = None
     stamps: tuple[tuple[str, int, int, int], ...] = ()
 
@@ -63,6 +70,14 @@ class Checkpoint:
                 "put the tokenizer.json of this very checkpoint there"
             )
         return tokenizer
+
+    @cached_property
+    def compressor(self) -> Compressor:
+        """The encoder's; without PyTorch, its rules."""
+        if not self.arrays:
+            return self.encoder.compressor
+        config = self.info.config.compressor
+        return compressor_class(config.kind).rules(config)
 
     @cached_property
     def has_int8_weights(self) -> bool:
@@ -136,6 +151,8 @@ def load_checkpoint(name: str | Path, *, pooler: str | None = None, keep_int8: b
     """
     folder = resolve(name)
     info = read_info(folder, pooler)
+    if not HAS_TORCH:
+        return load_arrays(str(name), folder, info)
     stored, mapped = read_stored(folder), None
     if keep_int8:
         mapped = MappedWeights(assigned_tensors(folder))
@@ -150,6 +167,29 @@ def load_checkpoint(name: str | Path, *, pooler: str | None = None, keep_int8: b
     return Checkpoint(
         name=str(name), folder=folder, info=info, encoder=encoder.eval(), mapped=mapped if int8 else None
     )
+
+
+def load_arrays(name: str, folder: Path, info: CheckpointInfo) -> Checkpoint:
+    """A checkpoint without PyTorch: its weights as arrays, with int8 ones of the backbone as they are.
+
+    Raises:
+        CheckpointError: as ``load_checkpoint``; but whether all tensors are there shows when they are used.
+    """
+    check_files(folder)
+    mapped = MappedWeights(assigned_tensors(folder), all_types=True)
+    stored = {info.rename(key): array for key, array in mapped.arrays.items()}
+    arrays = {key: array for key, array in stored.items() if key is not None}
+    for key in [key for key in arrays if key.endswith(SCALE_SUFFIX) and not key.startswith("backbone.")]:
+        whole = key.removesuffix(SCALE_SUFFIX)
+        arrays[whole] = arrays[whole].astype(np.float32) * arrays.pop(key)
+    encoder = cast(Encoder, Needed("this"))
+    arrays = {_scale_name(key): array for key, array in arrays.items()}
+    return Checkpoint(name=name, folder=folder, info=info, encoder=encoder, arrays=arrays, mapped=mapped)
+
+
+def _scale_name(key: str) -> str:
+    """``x.weight.scale``, as it is in files, is ``x.scale`` in modules."""
+    return key.removesuffix(".weight" + SCALE_SUFFIX) + SCALE_SUFFIX if key.endswith(SCALE_SUFFIX) else key
 
 
 def _keep_int8(encoder: Encoder, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from jaspertc.config import HeadConfig, ModelConfig
 from jaspertc.errors import InputError
 from jaspertc.model.compressors import start_config
 from jaspertc.model.encoder import Encoder
+from jaspertc.pytorch import Tensor, nn, torch
 
 
 def with_compressor(

@@ -7,9 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-
 from jaspertc.checkpoint.files import SCALE_SUFFIX, WEIGHTS, dequantized, quantized
 from jaspertc.checkpoint.layouts import FORMAT, stored_prefixes
 from jaspertc.checkpoint.load import BUILT_IN, TOKENIZER
@@ -17,6 +14,7 @@ from jaspertc.errors import CheckpointError
 from jaspertc.files.aside import folder_aside
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix
+from jaspertc.pytorch import torch
 
 MODULE_FILE = "jaspertc_st.py"
 WEIGHT_KINDS = ("keep", "float32", "bfloat16", "int8")
@@ -93,6 +91,8 @@ def save_checkpoint(
         if tokenizer_json is not None:
             (aside / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
         shutil.copyfile(BUILT_IN["mini"] / MODULE_FILE, aside / MODULE_FILE)
+        from safetensors.torch import save_file  # needs PyTorch
+
         save_file(_tensors(encoder, weights), str(aside / WEIGHTS), metadata={"format": "pt"})
         (aside / WEIGHTS).chmod(0o644)
     return folder

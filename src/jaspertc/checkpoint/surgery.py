@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from jaspertc.config import DEFAULT_RATIO, DEFAULT_THRESHOLD, CompressorConfig, HeadConfig
 from jaspertc.errors import InputError
 from jaspertc.model.compressors import start_config
 from jaspertc.model.encoder import Encoder
+from jaspertc.pytorch import Tensor, nn, torch
 from jaspertc.types import IntArray
 
 

@@ -55,14 +55,13 @@ def bench(
     Ratios take turns on the same texts, round by round. docs/benchmarks.md says what each number means, and
     how models are compared with others.
     """
-    import torch
-
     from jaspertc.cli.tables import show
     from jaspertc.engine.embedder import Embedder
     from jaspertc.evaluation.dial import turn_dial
+    from jaspertc.machine import set_threads
 
     if threads is not None:
-        torch.set_num_threads(threads)
+        set_threads(threads)
     chosen = _texts(texts, text_field, count)
     embedder = Embedder.load(model, device=device, dtype=dtype, runtime=runtime)
     options = {"threshold": threshold, "prompt_name": prompt_name}
@@ -83,7 +82,7 @@ def bench(
 
 
 def _ratios(embedder: "Embedder") -> Sequence[float]:
-    return RATIOS if embedder.checkpoint.encoder.compressor.can_compress else (1.0,)
+    return RATIOS if embedder.checkpoint.compressor.can_compress else (1.0,)
 
 
 def _texts(paths: list[str] | None, text_field: str, count: int) -> list[str]:

@@ -12,6 +12,7 @@ import typer
 
 from jaspertc.cli.progress import quiet as quiet_command
 from jaspertc.cli.progress import say
+from jaspertc.errors import MissingExtraError
 
 INTERRUPTED, READER_LEFT = 130, 141  # as a shell counts SIGINT and SIGPIPE
 LONG_SECONDS = 10.0
@@ -31,6 +32,10 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(**options)
             sys.stdout.flush()
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise MissingExtraError("torch", "torch", f"jaspertc {function.__name__}") from error
         except BrokenPipeError:  # the reader of our output left (| head)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(READER_LEFT) from None

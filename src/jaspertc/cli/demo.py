@@ -110,7 +110,7 @@ def show_dial(
     asked = [question for question in _crossing(passages, questions) if question["passage"] in ids]
     prefix = embedder.prompt_text(prompt_name="document") if "document" in embedder.prompts else ""
     tokens = np.array([len(row) for row in embedder.tokenize(texts, prompt=prefix)])
-    ratios = RATIOS if embedder.checkpoint.encoder.compressor.can_compress else (1.0,)
+    ratios = RATIOS if embedder.checkpoint.compressor.can_compress else (1.0,)
 
     settings = turn_dial(
         lambda rows, ratio: embedder.encode_document(rows, ratio=ratio), texts, ratios, rounds=ROUNDS

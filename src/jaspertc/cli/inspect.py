@@ -125,7 +125,7 @@ def _rows(
 def _draw_row(drawn: "Text", embedder: "Embedder", row: "IntArray", target: int) -> None:
     owner: dict[int, int] = {}
     shared: set[int] = set()
-    for window, (first, end) in enumerate(embedder.checkpoint.encoder.compressor.window_bounds(row, target)):
+    for window, (first, end) in enumerate(embedder.checkpoint.compressor.window_bounds(row, target)):
         for token in range(first, end):
             if token in owner:
                 shared.add(token)
@@ -140,7 +140,7 @@ def ratio_table(embedder: "Embedder", text: str, *, threshold: int | None, promp
     from jaspertc.model.cost import encoder_flops
     from jaspertc.reports.content import Table
 
-    ratios = RATIOS if embedder.checkpoint.encoder.compressor.can_compress else (1.0,)
+    ratios = RATIOS if embedder.checkpoint.compressor.can_compress else (1.0,)
     prefix = embedder.prompt_text(prompt)
     whole = embedder.encode(text, prompt=prefix, ratio=1.0, threshold=threshold, normalize=True)
     targets, costs = [], []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaspertc.errors import ClusterError, InputError, MissingExtraError
+from jaspertc.machine import set_threads
 
 MOST_BLOCKS = 50_000
 OBJECT_STORE_BYTES = 512 << 20
@@ -178,6 +179,4 @@ def mapped(
 
 def use_threads(count: int) -> None:
     """Let this process's matrix products use so many threads."""
-    import torch
-
-    torch.set_num_threads(count)
+    set_threads(count)

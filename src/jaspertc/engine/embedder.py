@@ -16,7 +16,7 @@ from jaspertc.engine.pieces import TextPieces
 from jaspertc.engine.precision import similarity
 from jaspertc.engine.processes import Origin, computing, pickled, remember
 from jaspertc.engine.runtimes import build_runtime
-from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.base import Runtime
 from jaspertc.engine.texts import TextSide
 from jaspertc.model.lengths import Ratio
 from jaspertc.types import FloatArray, IntArray, VectorArray
@@ -38,7 +38,7 @@ class Embedder:
 
     similarity = staticmethod(similarity)
 
-    def __init__(self, checkpoint: Checkpoint, runtime: TorchRuntime) -> None:
+    def __init__(self, checkpoint: Checkpoint, runtime: Runtime) -> None:
         self.checkpoint = checkpoint
         self.runtime = runtime
         self.texts = TextSide(checkpoint, runtime)

@@ -12,7 +12,7 @@ import numpy as np
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.engine.options import EncodeOptions, warn_of_long_texts
 from jaspertc.engine.pieces import TextRows
-from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.base import Runtime
 from jaspertc.model.lengths import Ratio
 from jaspertc.types import FloatArray, IntArray
 
@@ -22,10 +22,10 @@ PIECE_LENGTH = 512  # of models that name none, where pieces are asked for
 class Fitting:
     """A model's limits, and its rule for compressed lengths."""
 
-    def __init__(self, checkpoint: Checkpoint, runtime: TorchRuntime) -> None:
+    def __init__(self, checkpoint: Checkpoint, runtime: Runtime) -> None:
         self._runtime = runtime
         self._checkpoint = checkpoint  # its tokenizer is read when first used
-        self._compressor = checkpoint.encoder.compressor
+        self._compressor = checkpoint.compressor
         self._limit = checkpoint.info.max_length
         self._threshold = checkpoint.info.config.compressor.threshold
         self._piece_length = checkpoint.info.piece_length

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
 
 from jaspertc.checkpoint import Checkpoint, load_checkpoint, resolve, save_checkpoint
 from jaspertc.checkpoint.files import weight_files
@@ -25,6 +24,7 @@ from jaspertc.errors import CheckpointError, InputError, MissingExtraError
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix, int8_like, quantize_rows
 from jaspertc.model.shapes_only import shapes_only
+from jaspertc.pytorch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class _Measure:
         self.texts, self.max_length, self.say = texts, max_length, say
         self.say(f"float32: {len(texts)} texts")
         exact = Embedder.load(source, device="cpu", dtype="float32", runtime="torch")
-        self.ratios = RATIOS if exact.checkpoint.encoder.compressor.can_compress else (1.0,)
+        self.ratios = RATIOS if exact.checkpoint.compressor.can_compress else (1.0,)
         self.reference = self.vectors(exact)
         del exact  # float32 weights are large
         self.checkpoint = load_checkpoint(source, keep_int8=True)

@@ -8,16 +8,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.checkpoint.vision import read_vision, vision_fingerprint
 from jaspertc.corpus.pictures import read_picture, to_pixels
 from jaspertc.engine.processes import computing
-from jaspertc.engine.runtimes.openvino.runtime import CompiledGraph
-from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.base import Runtime
+from jaspertc.engine.runtimes.openvino.layers import CompiledGraph
 from jaspertc.model.vision import ImageEncoder, VisionTower
+from jaspertc.pytorch import Tensor, torch
 from jaspertc.types import FloatArray
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class PictureSide:
         CheckpointError: on first use, if the model has none.
     """
 
-    def __init__(self, checkpoint: Checkpoint, runtime: TorchRuntime) -> None:
+    def __init__(self, checkpoint: Checkpoint, runtime: Runtime) -> None:
         self._checkpoint, self._runtime = checkpoint, runtime
 
     @cached_property

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakValueDictionary
 
-import torch
-
 from jaspertc.errors import CheckpointError, InputError
+from jaspertc.pytorch import HAS_TORCH, torch
 
 if TYPE_CHECKING:
     from jaspertc.engine.embedder import Embedder
@@ -40,7 +39,8 @@ class Computing:
     def __enter__(self) -> None:
         if self._is_child and not hasattr(self._own, "one_thread"):
             self._own.one_thread = True
-            torch.set_num_threads(1)  # of this very thread, whose OpenMP team may be the parent's
+            if HAS_TORCH:
+                torch.set_num_threads(1)  # of this very thread, whose OpenMP team may be the parent's
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # off in any case, but with a warning
         depth = self._depth
         if not depth:

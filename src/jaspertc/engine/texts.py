@@ -19,7 +19,7 @@ from jaspertc.engine.options import EncodeArguments, EncodeOptions
 from jaspertc.engine.pieces import TextPieces
 from jaspertc.engine.precision import check_finite, normalized, to_precision
 from jaspertc.engine.processes import computing
-from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.base import Runtime
 from jaspertc.errors import InputError
 from jaspertc.model.lengths import Ratio
 from jaspertc.text.packing import pack
@@ -29,7 +29,7 @@ from jaspertc.types import FloatArray, IntArray, VectorArray
 class TextSide:
     """The text side of a model that is loaded."""
 
-    def __init__(self, checkpoint: Checkpoint, runtime: TorchRuntime) -> None:
+    def __init__(self, checkpoint: Checkpoint, runtime: Runtime) -> None:
         self._checkpoint, self.runtime = checkpoint, runtime
         self.fitting = Fitting(checkpoint, runtime)
 

@@ -105,7 +105,7 @@ class Swept:
         self.several = len(ratios) > 1
         self._kept: dict[tuple[str, str], FloatArray] = {}
         name = name or Path(model.checkpoint.name).resolve().name
-        if not model.checkpoint.encoder.compressor.can_compress and list(ratios) != [1.0]:
+        if not model.checkpoint.compressor.can_compress and list(ratios) != [1.0]:
             raise InputError(f"{name} has no compressor, it can be evaluated at ratio 1 only")
         for ratio in ratios:
             model.target_lengths(np.array([1000]), ratio=ratio, threshold=self.threshold)  # raises

@@ -45,7 +45,7 @@ class Facts:
     def of(cls, checkpoint: Checkpoint, weights: str, ratio: float, threshold: int) -> "Facts":
         """The facts of a model's export."""
         info, config = checkpoint.info, checkpoint.info.config
-        compresses = checkpoint.encoder.compressor.can_compress
+        compresses = checkpoint.compressor.can_compress
         limit = info.max_length or LONGEST
         return cls(
             name=checkpoint.name if checkpoint.name == checkpoint.folder.name else checkpoint.folder.name,

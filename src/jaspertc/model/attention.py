@@ -12,11 +12,10 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from jaspertc.model.transfer import to_device
+from jaspertc.pytorch import Tensor, torch
+from jaspertc.pytorch import functional as F
 from jaspertc.text.packing import offsets_of
 from jaspertc.types import IntArray
 

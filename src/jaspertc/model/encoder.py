@@ -5,16 +5,15 @@ Shape legend: T tokens, C compressed tokens, N texts, D model width, E embedding
 
 from copy import copy
 
-from torch import Tensor, nn
-
 from jaspertc.config import ModelConfig
-from jaspertc.errors import InputError
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones import Backbone, build_backbone
 from jaspertc.model.compressors import FoldedTable, TokenRows, build_compressor
+from jaspertc.model.compressors.lookup import check_ids
 from jaspertc.model.heads import Head
 from jaspertc.model.poolers import POOLERS
 from jaspertc.model.transfer import to_device
+from jaspertc.pytorch import Tensor, nn
 from jaspertc.text.packing import PackedBatch
 from jaspertc.types import IntArray
 
@@ -72,14 +71,7 @@ class Encoder(nn.Module):
 
     def compress(self, batch: PackedBatch, targets: IntArray) -> Tensor:
         """Token lookup and the compressor: T ids -> (C, D)."""
-        rows = self.backbone.token_table.num_embeddings
-        lowest, highest = int(batch.ids.min()), int(batch.ids.max())
-        if lowest < 0 or highest >= rows:
-            wrong = lowest if lowest < 0 else highest
-            raise InputError(
-                f"token id {wrong} is outside this model's vocabulary of {rows} tokens; "
-                "were the ids made by another model's tokenizer?"
-            )
+        check_ids(batch.ids, self.backbone.token_table.num_embeddings)
         out: Tensor = self.compressor(self._look_up(batch.ids), batch, targets)
         return out
 

@@ -1,10 +1,8 @@
 """From pooled vector to embedding."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from jaspertc.config import HeadConfig
+from jaspertc.pytorch import Tensor, nn, torch
+from jaspertc.pytorch import functional as F
 
 
 class Head(nn.Module):

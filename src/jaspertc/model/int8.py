@@ -3,11 +3,9 @@
 For runtimes that compute in int8, and for lookup. Shape legend: I inputs, O outputs, V vocabulary, D width.
 """
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from jaspertc.model.shapes_only import shapes_only
+from jaspertc.pytorch import Tensor, nn, torch
+from jaspertc.pytorch import functional as F
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:

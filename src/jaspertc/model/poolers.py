@@ -5,11 +5,9 @@ Shape legend: C compressed tokens, N texts, D width.
 
 from collections.abc import Callable
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from jaspertc.model.attention import PackedLayout
+from jaspertc.pytorch import Tensor, torch
+from jaspertc.pytorch import functional as F
 
 
 def in_float32(x: Tensor) -> Tensor:

@@ -10,9 +10,8 @@ import logging
 from functools import cache
 from typing import cast
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from jaspertc.pytorch import Tensor, nn, torch
+from jaspertc.pytorch import functional as F
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch.overrides import TorchFunctionMode
+from jaspertc.pytorch import TorchFunctionMode, torch
 
 
 class _NoInitialValues(TorchFunctionMode):

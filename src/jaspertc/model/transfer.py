@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+from jaspertc.pytorch import Tensor, torch
 
 
 def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:

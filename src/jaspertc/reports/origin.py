@@ -8,6 +8,8 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from jaspertc.machine import thread_count
+
 
 def processor() -> str:
     """The processor's name."""
@@ -19,9 +21,7 @@ def processor() -> str:
 
 def machine() -> str:
     """The processor, the threads used and the system, in words."""
-    import torch
-
-    threads = torch.get_num_threads()
+    threads = thread_count()
     return f"{processor()}, {threads} thread{'s' * (threads > 1)}, {platform.system()}"
 
 

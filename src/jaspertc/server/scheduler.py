@@ -15,6 +15,7 @@ import numpy as np
 
 from jaspertc.engine.pieces import TextRows
 from jaspertc.errors import RequestError
+from jaspertc.machine import set_threads
 from jaspertc.server.metrics import Metrics
 from jaspertc.server.problems import overloaded
 from jaspertc.server.promise import Promise
@@ -269,6 +270,4 @@ class Scheduler:
     def _set_threads(self) -> None:
         """OpenMP keeps the number for each thread, so the computing thread sets it too."""
         if self._threads is not None:
-            import torch
-
-            torch.set_num_threads(self._threads)
+            set_threads(self._threads)

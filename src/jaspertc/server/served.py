@@ -46,7 +46,7 @@ class ServedModel:
     @property
     def can_compress(self) -> bool:
         """Whether a ratio below 1 is possible."""
-        return self.embedder.checkpoint.encoder.compressor.can_compress
+        return self.embedder.checkpoint.compressor.can_compress
 
     @property
     def widths(self) -> list[int]:
@@ -201,7 +201,7 @@ class ServedModel:
     def described(self, rows: Sequence[IntArray], targets: IntArray) -> dict[str, Any]:
         """The tokens of a text, row after row, and the windows, first and end token each, made of them."""
         ids = np.concatenate(rows)
-        window_bounds = self.embedder.checkpoint.encoder.compressor.window_bounds
+        window_bounds = self.embedder.checkpoint.compressor.window_bounds
         firsts = offsets_of(np.array([len(row) for row in rows]))
         return {
             "ids": ids,

@@ -32,7 +32,7 @@ class ServerSettings:
         body_timeout_s: a request whose head or body takes longer than this to arrive is dropped.
         slo_ms: the latency promise; ``None`` for none.
         slo_floor: lowest ratio that the promise may choose, in (0, 1].
-        threads: threads that compute; ``None`` leaves it to PyTorch.
+        threads: threads that compute; ``None`` leaves it to PyTorch, or takes all cores.
         refine: in idle time, bring the vectors of the index to this ratio, in (0, 1]; ``None``: leave them.
 
     Raises:

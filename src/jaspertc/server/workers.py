@@ -13,6 +13,7 @@ from uvicorn.supervisors import Multiprocess
 from jaspertc.checkpoint import resolve
 from jaspertc.checkpoint.layouts import read_info
 from jaspertc.errors import ConfigError, JasperError
+from jaspertc.machine import set_threads
 from jaspertc.server.run import listen, make_config
 from jaspertc.server.settings import ServerSettings
 
@@ -55,6 +56,8 @@ class Application:
         logging.getLogger("jaspertc.server.requests").setLevel(
             logging.WARNING if self.quiet else logging.INFO
         )
+        if self.settings.threads is not None:
+            set_threads(self.settings.threads)  # before layers are compiled
         embedder = Embedder.load(self.model, device=self.device, dtype=self.dtype, runtime=self.runtime)
         opened = None if self.index is None else SearchIndex.open(self.index, embedder)
         return create_app(embedder, self.settings, index=opened)

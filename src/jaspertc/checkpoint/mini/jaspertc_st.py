@@ -20,6 +20,7 @@ except ImportError:  # before version 6
 
 from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.processes import computing
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.text.packing import PackedBatch, offsets_of
 
 
@@ -33,6 +34,7 @@ class JasperEncoder(Module):  # type: ignore[misc]
         super().__init__()
         self.folder = Path(folder)
         self.embedder = Embedder.load(folder, device="cpu", dtype="float32")
+        assert isinstance(self.embedder.runtime, TorchRuntime)
         self.encoder = self.embedder.runtime.encoder
         self.max_seq_length = self.embedder.max_length
 

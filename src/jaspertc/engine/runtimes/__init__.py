@@ -4,15 +4,17 @@ import logging
 from importlib.util import find_spec
 
 import numpy as np
-import torch
 
 from jaspertc.checkpoint import Checkpoint
+from jaspertc.engine.runtimes.base import Runtime
 from jaspertc.engine.runtimes.choosing import remembered
+from jaspertc.engine.runtimes.openvino.light import LightRuntime
 from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
-from jaspertc.errors import InputError
+from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.backbones import backbone_class
 from jaspertc.model.int8 import dequantize
+from jaspertc.pytorch import HAS_TORCH, torch
 from jaspertc.text.packing import pack
 
 logger = logging.getLogger(__name__)
@@ -20,7 +22,7 @@ logger = logging.getLogger(__name__)
 RUNTIMES: dict[str, type[TorchRuntime]] = {"torch": TorchRuntime, "openvino": OpenVINORuntime}
 
 
-def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> TorchRuntime:
+def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> Runtime:
     """A runtime for a checkpoint's encoder.
 
     Args:
@@ -32,6 +34,8 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
         InputError: the runtime is unknown, or has not this device or dtype.
         MissingExtraError: the runtime's package is not installed.
     """
+    if not HAS_TORCH:
+        return _light_runtime(name, checkpoint, device=device, dtype=dtype)
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     measured = remembered(checkpoint) if name == "auto" and on_cpu and dtype == "auto" else None
     if measured is not None:
@@ -50,8 +54,21 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
         dequantize(encoder)
     if name != "openvino" or checkpoint.mapped is None:
         return RUNTIMES[name](encoder, device=device, dtype=dtype)
-    one = np.ones(1, dtype=np.int64)
     with checkpoint.mapped.releasing():
-        runtime = RUNTIMES[name](encoder, device=device, dtype=dtype)
-        runtime.embed(pack([one - 1]), one)  # the first call lays out a copy of the weights
+        return _laid_out(RUNTIMES[name](encoder, device=device, dtype=dtype))
+
+
+def _light_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> Runtime:
+    """The only one where PyTorch is not installed."""
+    if name not in ("auto", LightRuntime.name):
+        raise MissingExtraError("torch", "torch", f"the runtime {name!r}")
+    assert checkpoint.mapped is not None, "so it was loaded"
+    with checkpoint.mapped.releasing():
+        return _laid_out(LightRuntime(checkpoint, device=device, dtype=dtype))
+
+
+def _laid_out(runtime: Runtime) -> Runtime:
+    """The runtime after a first call, in which OpenVINO lays out a copy of the weights."""
+    one = np.ones(1, dtype=np.int64)
+    runtime.embed(pack([one - 1]), one)
     return runtime

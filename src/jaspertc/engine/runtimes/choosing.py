@@ -14,14 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from jaspertc.checkpoint import Checkpoint
-from jaspertc.engine.runtimes.torch_runtime import cpu_has_bfloat16
 from jaspertc.errors import DataFileError, InputError
 from jaspertc.files.hashes import content_id
 from jaspertc.files.json_files import read_json, write_json
+from jaspertc.machine import cpu_has_bfloat16
 from jaspertc.model.backbones import backbone_class
+from jaspertc.pytorch import torch
 from jaspertc.reports.origin import processor, versions
 from jaspertc.types import FloatArray, IntArray
 

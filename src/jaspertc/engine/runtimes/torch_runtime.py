@@ -4,19 +4,17 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 
-import torch
-from torch import Tensor
-
 from jaspertc.engine.processes import Computing, computing
+from jaspertc.engine.runtimes.base import TOKEN_BUDGET, Runtime
 from jaspertc.errors import InputError
+from jaspertc.machine import cpu_has_bfloat16
 from jaspertc.model.encoder import Encoder
+from jaspertc.pytorch import Tensor, torch
 from jaspertc.text.packing import PackedBatch
 from jaspertc.types import FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
 
-# Compressed tokens per batch that keep the device busy; more only costs memory, since nothing is padded.
-TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -53,17 +51,7 @@ def choose_dtype(dtype: str, stored: torch.dtype, device: torch.device) -> torch
     return DTYPES[dtype]
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively."""
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
-
-
-def cpu_has_amx() -> bool:
-    """Whether this CPU multiplies tiles of matrices (Intel's AMX)."""
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
-
-
-class TorchRuntime:
+class TorchRuntime(Runtime):
     """Vectors from packed batches."""
 
     name = "torch"
@@ -83,10 +71,6 @@ class TorchRuntime:
     def _prepare_layers(self) -> None:
         """Put what computes in place of the trained layers."""
         self.encoder = self.encoder.with_backbone(self.encoder.backbone.prepared())
-
-    def adjusted(self, targets: IntArray, *, most: IntArray) -> IntArray:
-        """The compressed lengths computed in place of ``targets``, shape (N,), each up to ``most``."""
-        return targets
 
     def embed(self, batch: PackedBatch, targets: IntArray) -> FloatArray:
         """Vectors before normalisation, shape (N, E), float32, on the host."""

@@ -7,13 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-
 from jaspertc.config import BackboneConfig
 from jaspertc.errors import CheckpointError
 from jaspertc.model.attention import PackedLayout
+from jaspertc.pytorch import Tensor, checkpoint, nn, torch
 
 # Weights and buffers of Hugging Face folders that no backbone uses.
 UNUSED = ("pooler.", "cls.", "lm_head.", "classifier.")
@@ -29,6 +26,7 @@ class Backbone(nn.Module, ABC):
         usual_pooler: pooling of a Hugging Face folder that names none.
         stored_prefixes: what may stand before a parameter's name in such a folder.
         layers_name: of the ``nn.ModuleList`` with the layers.
+        table_name: of the lookup table; asked for only where there is an ``openvino_graph``.
         mlp_matrices: matrices of a layer's MLP, each hidden size x intermediate size.
         openvino_graph: the module whose ``Graph``, a ``LayerGraph``, builds the layers for OpenVINO.
         export_graph: the module whose ``export_layers`` builds them in an exported graph. Both are imported
@@ -40,6 +38,7 @@ class Backbone(nn.Module, ABC):
     usual_pooler: ClassVar[str] = "mean"
     stored_prefixes: ClassVar[tuple[str, ...]] = ("model.", "bert.", "roberta.", "xlm_roberta.")
     layers_name: ClassVar[str] = "layers"
+    table_name: ClassVar[str]
     mlp_matrices: ClassVar[int]
     openvino_graph: ClassVar[str | None] = None
     export_graph: ClassVar[str | None] = None

@@ -7,14 +7,12 @@ Shape legend: C compressed tokens, D model width.
 from collections.abc import Mapping
 from typing import Any, cast
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from jaspertc.config import BackboneConfig, require
 from jaspertc.model.attention import PackedLayout, attention
 from jaspertc.model.backbones.base import Backbone, PreparedBackbone, require_supported
 from jaspertc.model.products import Product
+from jaspertc.pytorch import Tensor, nn, torch
+from jaspertc.pytorch import functional as F
 
 
 class BertEmbeddings(nn.Module):
@@ -117,6 +115,7 @@ class BertBackbone(Backbone):
     model_types = ("bert", "roberta", "xlm-roberta")
     usual_pooler = "mean"
     layers_name = "encoder.layer"
+    table_name = "embeddings.word_embeddings"
     mlp_matrices = 2
     openvino_graph = "jaspertc.engine.runtimes.openvino.bert"
     export_graph = "jaspertc.export.backbones.bert"

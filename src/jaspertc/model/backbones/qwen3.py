@@ -7,14 +7,12 @@ Shape legend: C compressed tokens, D model width, H heads, K key/value heads, W 
 from collections.abc import Mapping
 from typing import Any, cast
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from jaspertc.config import BackboneConfig
 from jaspertc.model.attention import PackedLayout, attention
 from jaspertc.model.backbones.base import Backbone, PreparedBackbone, require_supported
 from jaspertc.model.products import Product
+from jaspertc.pytorch import Tensor, nn, torch
+from jaspertc.pytorch import functional as F
 
 
 class RMSNorm(nn.Module):
@@ -101,6 +99,7 @@ class Qwen3Backbone(Backbone):
 
     model_types = ("qwen3",)
     usual_pooler = "last"
+    table_name = "embed_tokens"
     mlp_matrices = 3
     openvino_graph = "jaspertc.engine.runtimes.openvino.qwen3"
     export_graph = "jaspertc.export.backbones.qwen3"

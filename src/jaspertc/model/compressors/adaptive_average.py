@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+import numpy as np
 
 from jaspertc.config import CompressorConfig, require, require_choice
 from jaspertc.model.backbones.qwen3 import SwiGLU
 from jaspertc.model.compressors.base import Compressor
+from jaspertc.pytorch import Tensor, nn
+from jaspertc.types import FloatArray
 
 # In a released checkpoint, the tensor whose first dimension is the width of the MLP's middle layer.
 RELEASED_MLP = "jasper_mlp.gate_proj.weight"
@@ -88,6 +90,15 @@ class AdaptiveAverage(Compressor):
     def transform(self, x: Tensor) -> Tensor:
         out: Tensor = self.mlp(x)
         return out
+
+    def transform_rows(self, weights: Mapping[str, FloatArray], x: FloatArray) -> FloatArray:
+        assert isinstance(self.config, AdaptiveAverageConfig)
+        if self.config.mlp == "none":
+            return x
+        gate, up, down = (weights[f"mlp.{part}_proj.weight"].T for part in ("gate", "up", "down"))
+        gated = x @ gate
+        out: FloatArray = (gated / (1 + np.exp(-gated)) * (x @ up)) @ down
+        return x + out if self.config.mlp == "residual-swiglu" else out
 
     @staticmethod
     def window_edges(index: Any, length: Any, target: Any) -> tuple[Any, Any]:

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
-
 from jaspertc.config import CompressorConfig, from_mapping
 from jaspertc.model.backbones.base import Backbone
 from jaspertc.model.compressors.lookup import TokenRows
 from jaspertc.model.compressors.windows import Shares, Windows, packed_windows
 from jaspertc.model.lengths import Ratio, target_lengths
+from jaspertc.pytorch import Tensor, nn
 from jaspertc.text.packing import PackedBatch, pack
-from jaspertc.types import IntArray
+from jaspertc.types import FloatArray, IntArray
 
 
 class Compressor(nn.Module):
@@ -90,6 +89,15 @@ class Compressor(nn.Module):
         """What each token's embedding passes through, (T, D) -> (T, D); depends on the token alone."""
         return x
 
+    def transform_rows(self, weights: Mapping[str, FloatArray], x: FloatArray) -> FloatArray:
+        """``transform`` in numpy, for installations without PyTorch.
+
+        Args:
+            weights: the compressor's parameters by name.
+            x: shape (T, D).
+        """
+        return x
+
     @staticmethod
     def window_edges(index: Any, length: Any, target: Any) -> tuple[Any, Any]:
         """First token and end of window ``index`` of a text that ``length`` tokens become ``target`` in.
@@ -124,6 +132,21 @@ class Compressor(nn.Module):
     def averages_windows(cls) -> bool:
         """Whether its rows are means of windows by rules that can be computed anywhere."""
         return cls.forward is Compressor.forward and cls.windows is Compressor.windows
+
+    @classmethod
+    def computes_in_numpy(cls) -> bool:
+        """Whether PyTorch can be done without."""
+        with_transform = cls.transform is not Compressor.transform
+        return cls.averages_windows() and (
+            not with_transform or cls.transform_rows is not Compressor.transform_rows
+        )
+
+    @classmethod
+    def rules(cls, config: CompressorConfig) -> "Compressor":
+        """One without weights, where there is no PyTorch: everything but ``transform`` and ``forward``."""
+        compressor = cls.__new__(cls)
+        compressor.config = config
+        return compressor
 
     def forward(self, rows: TokenRows, batch: PackedBatch, targets: IntArray) -> Tensor:
         """Compressed rows: the means of the windows, unless a class says otherwise.

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
+from jaspertc.errors import InputError
 from jaspertc.model.compressors.windows import Windows
 from jaspertc.model.int8 import Int8Embedding
 from jaspertc.model.transfer import to_device
+from jaspertc.pytorch import Tensor, nn, torch
+from jaspertc.pytorch import functional as F
 from jaspertc.types import IntArray
 
 FOLDED_ROWS = 32  # rows of the folded table that are computed together
@@ -75,11 +75,10 @@ class FoldedTable:
             self._fill(ids)
         return TokenRows(self._table, ids)
 
-    @torch.inference_mode()
     def _fill(self, ids: IntArray) -> None:
-        with self._lock:
+        with self._lock, torch.inference_mode():
             missing = np.unique(ids[~self._ready[ids]])
-            for rows, slots in _fixed_places(missing, FOLDED_ROWS):
+            for rows, slots in fixed_places(missing, FOLDED_ROWS):
                 values = self._lookup(to_device(rows, self._table.device))
                 if self._transform is not None:
                     values = self._transform(values)
@@ -88,12 +87,23 @@ class FoldedTable:
             self._ready[missing] = True
 
 
-def _fixed_places(ids: IntArray, size: int) -> Iterator[tuple[IntArray, IntArray]]:
+def check_ids(ids: IntArray, rows: int) -> None:
+    """Raise InputError unless all ids, shape (T,), are rows of a table of so many."""
+    lowest, highest = int(ids.min()), int(ids.max())
+    if lowest < 0 or highest >= rows:
+        wrong = lowest if lowest < 0 else highest
+        raise InputError(
+            f"token id {wrong} is outside this model's vocabulary of {rows} tokens; "
+            "were the ids made by another model's tokenizer?"
+        )
+
+
+def fixed_places(ids: IntArray, size: int) -> Iterator[tuple[IntArray, IntArray]]:
     """Groups of ``size`` ids in which each id i has place i % size; id 0 fills what is left.
 
     Yields the ids of a group, shape (size,), and the places of those asked for.
 
-    >>> [(group.tolist(), places.tolist()) for group, places in _fixed_places(np.array([1, 4, 6, 8]), 4)]
+    >>> [(group.tolist(), places.tolist()) for group, places in fixed_places(np.array([1, 4, 6, 8]), 4)]
     [([4, 1, 6, 0], [0, 1, 2]), ([8, 0, 0, 0], [0])]
     """
     order = np.argsort(ids % size, kind="stable")

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from torch import Tensor, nn
+from jaspertc.pytorch import Tensor, nn
 
 
 class ImageEncoder(nn.Module, ABC):

@@ -8,11 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, Self
 
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from jaspertc.errors import ConfigError
 from jaspertc.model.vision.base import ImageEncoder
+from jaspertc.pytorch import Tensor, nn
+from jaspertc.pytorch import functional as F
 
 VARIANTS = {
     0: (1.0, 1.0, 224),

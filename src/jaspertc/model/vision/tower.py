@@ -6,12 +6,10 @@ Shape legend: N pictures, F features, G features a side of the grid, D width of 
 from dataclasses import dataclass
 from math import isqrt
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from jaspertc.errors import ConfigError, InputError
 from jaspertc.model.vision.base import ImageEncoder
+from jaspertc.pytorch import Tensor, nn, torch
+from jaspertc.pytorch import functional as F
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from jaspertc.errors import ConfigError
 from jaspertc.model.vision.base import ImageEncoder
+from jaspertc.pytorch import Tensor, nn, torch
+from jaspertc.pytorch import functional as F
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

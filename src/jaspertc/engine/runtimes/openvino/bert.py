@@ -5,21 +5,32 @@ Shape legend: C tokens, D model width.
 
 from typing import Any
 
+import numpy as np
+from openvino import Type
 from openvino import opset13 as op
-from torch import nn
 
-from jaspertc.engine.runtimes.openvino.graph import LayerGraph, Node, array
+from jaspertc.config import BackboneConfig
+from jaspertc.engine.runtimes.openvino.graph import LayerGraph, Node, array, dense
+from jaspertc.types import IntArray
 
 
 class Graph(LayerGraph):
-    """Positions, token type and the first LayerNorm stay in PyTorch."""
+    """From the embeddings' positions, token type and LayerNorm on."""
 
-    def before(self) -> nn.Module | None:
-        embeddings: nn.Module = self.backbone.embeddings
-        return embeddings
+    def extra_inputs(self) -> list[Node]:
+        """Positions, (C,) int32."""
+        return [op.parameter([-1], Type.i32, "positions")]
+
+    @staticmethod
+    def extra_values(config: BackboneConfig, positions: IntArray) -> list[np.ndarray]:
+        return [positions]
 
     def layers(self, x: Node, *extra: Node) -> Node:
-        for layer in self.backbone.encoder.layer:
+        tables = self.weights.embeddings
+        positions = dense(tables.position_embeddings)[self.config.position_offset :]
+        table = op.constant(positions + dense(tables.token_type_embeddings)[0])
+        x = self.norm(op.add(x, op.gather(table, extra[0], self.ints(0))), tables.LayerNorm)
+        for layer in self.weights.encoder.layer:
             attention = layer.attention
             parts = (attention.self.query, attention.self.key, attention.self.value)
             q, k, v = map(self.heads, self.linears(x, *parts))

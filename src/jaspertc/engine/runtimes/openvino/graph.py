@@ -6,6 +6,7 @@ groups within a token, so a text's vector does not depend on its neighbours.
 Shape legend: C tokens, R rows, S width of a row, D model width, H heads, K key/value heads, W head width.
 """
 
+import math
 from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import Any
@@ -14,11 +15,11 @@ import numpy as np
 import openvino as ov
 from openvino import Type
 from openvino import opset13 as op
-from torch import Tensor, nn
 
 from jaspertc.config import BackboneConfig
-from jaspertc.model.backbones import Backbone
-from jaspertc.model.int8 import Int8Linear, Int8Matrix, quantize_rows
+from jaspertc.engine.runtimes.openvino.weights import is_int8
+from jaspertc.pytorch import Tensor
+from jaspertc.types import IntArray
 
 Node = Any
 JOINED_BYTES = 1 << 20  # int8 weights up to this size are joined, larger ones stay in their file
@@ -28,29 +29,28 @@ TO_HEADS = (0, 2, 1, 3)  # (R, S, H, W) <-> (R, H, S, W)
 
 
 class LayerGraph(ABC):
-    """The layers of one kind of backbone; a subclass says how they follow from the parts below."""
+    """The layers of one kind of backbone; a subclass says how they follow from the parts below.
 
-    def __init__(self, backbone: Backbone, *, int8: bool, bfloat16: bool = False) -> None:
-        self.backbone: Any = backbone
-        self.config, self.int8 = backbone.config, int8
+    Args:
+        weights: the backbone, or a tree of arrays with the names of its parameters (``weights.Weights``).
+    """
+
+    def __init__(self, config: BackboneConfig, weights: Any, *, int8: bool, bfloat16: bool = False) -> None:
+        self.weights, self.config, self.int8 = weights, config, int8
         self.stored = Type.bf16 if bfloat16 else Type.f32  # of matrices that are not int8
-        self.mixed = any(isinstance(part, Int8Matrix) for part in backbone.modules())
+        self.mixed = any(map(is_int8, weights.modules()))
         self._constants: dict[tuple[Any, ...], Node] = {}
 
     @abstractmethod
     def layers(self, x: Node, *extra: Node) -> Node:
-        """Token embeddings as ``before`` leaves them, (C, D) -> last hidden states, (C, D)."""
-
-    def before(self) -> nn.Module | None:
-        """What PyTorch computes before the graph, with embeddings and layout; ``None``: nothing."""
-        return None
+        """Token embeddings after compression, (C, D) -> last hidden states, (C, D)."""
 
     def extra_inputs(self) -> list[Node]:
         """Further inputs of the graph, whose values ``extra_values`` gives."""
         return []
 
     @staticmethod
-    def extra_values(config: BackboneConfig, positions: Tensor) -> list[np.ndarray]:
+    def extra_values(config: BackboneConfig, positions: IntArray) -> list[np.ndarray]:
         """Values of the further inputs for tokens at these positions in their texts, shape (C,)."""
         return []
 
@@ -72,7 +72,7 @@ class LayerGraph(ABC):
 
     def linears(self, x: Node, *layers: Any) -> list[Node]:
         """The output of each of the layers that read ``x``; of small ones by one product."""
-        if self.int8 and sum(layer.weight.numel() for layer in layers) > JOINED_BYTES:
+        if self.int8 and sum(math.prod(layer.weight.shape) for layer in layers) > JOINED_BYTES:
             return [self.linear(x, layer) for layer in layers]
         widths = self.ints(*(len(layer.weight) for layer in layers))
         parts: list[Node] = op.variadic_split(self.linear(x, *layers), self.ints(-1), widths).outputs()
@@ -90,11 +90,11 @@ class LayerGraph(ABC):
 
     def product(self, x: Node, *layers: Any) -> Node:
         if not self.int8:
-            dense = op.constant(np.concatenate([_dense(layer) for layer in layers]), self.stored)
-            matrix = dense if self.stored == Type.f32 else op.convert(dense, Type.f32)
+            stored = op.constant(np.concatenate([dense(layer) for layer in layers]), self.stored)
+            matrix = stored if self.stored == Type.f32 else op.convert(stored, Type.f32)
             return op.matmul(x, matrix, False, True)
-        if self.mixed and not _is_int8(layers[0]):
-            matrix = op.constant(np.concatenate([_dense(layer) for layer in layers]), Type.bf16)
+        if self.mixed and not is_int8(layers[0]):
+            matrix = op.constant(np.concatenate([dense(layer) for layer in layers]), Type.bf16)
             return op.convert(op.matmul(op.convert(x, Type.bf16), matrix, False, True), Type.f32)
         whole, scale = _int8(*layers)
         matrix = op.multiply(op.convert(whole, Type.f32), op.constant(scale))
@@ -164,29 +164,32 @@ class LayerGraph(ABC):
         return op.add(op.multiply(op.unsqueeze(cells, self.ints(2)), op.constant(np.int32(groups))), which)
 
 
-def _is_int8(layer: Any) -> bool:
-    return isinstance(layer, Int8Linear)
-
-
-def _dense(layer: Any) -> np.ndarray:
-    return array(layer.dense() if _is_int8(layer) else layer.weight)
+def dense(layer: Any) -> np.ndarray:
+    """A layer's matrix as float32."""
+    return array(layer.weight) * array(layer.scale) if is_int8(layer) else array(layer.weight)
 
 
 def _int8(*layers: Any) -> tuple[Node, np.ndarray]:
     """The layers' weights one below the other, (O, I), and their scales, (O, 1)."""
-    if len(layers) == 1 and _is_int8(layers[0]):
-        layer = layers[0]
-        return op.constant(layer.weight.numpy(), shared_memory=True), array(layer.scale)
-    pairs = [
-        (layer.weight, layer.scale) if _is_int8(layer) else quantize_rows(layer.weight) for layer in layers
-    ]
-    return (
-        op.constant(np.concatenate([whole.numpy() for whole, _ in pairs])),
-        np.concatenate([array(scale) for _, scale in pairs]),
+    if len(layers) == 1 and is_int8(layers[0]):
+        return op.constant(np.asarray(layers[0].weight), shared_memory=True), array(layers[0].scale)
+    pairs = [_quantized(layer) for layer in layers]
+    return op.constant(np.concatenate([whole for whole, _ in pairs])), np.concatenate(
+        [scale for _, scale in pairs]
     )
 
 
-def array(weight: Tensor) -> np.ndarray:
-    """A weight as float32."""
-    array: np.ndarray = weight.detach().float().numpy()
-    return array
+def _quantized(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """As ``model.int8.quantize_rows``."""
+    if is_int8(layer):
+        return np.asarray(layer.weight), array(layer.scale)
+    values = array(layer.weight)
+    scale = np.maximum(np.abs(values).max(1, keepdims=True), np.float32(1e-12)) / np.float32(127)
+    return np.rint(values / scale).astype(np.int8), scale
+
+
+def array(weight: Any) -> np.ndarray:
+    """A weight, a tensor or an array, as float32."""
+    if isinstance(weight, Tensor):
+        weight = weight.detach().float().numpy()
+    return np.asarray(weight, dtype=np.float32)

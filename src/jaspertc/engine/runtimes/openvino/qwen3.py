@@ -6,14 +6,12 @@ Shape legend: C tokens, D model width, H heads, W head width.
 from typing import Any
 
 import numpy as np
-import torch
 from openvino import Type
 from openvino import opset13 as op
-from torch import Tensor
 
 from jaspertc.config import BackboneConfig
 from jaspertc.engine.runtimes.openvino.graph import LayerGraph, Node, array
-from jaspertc.model.backbones.qwen3 import rotary_tables
+from jaspertc.types import IntArray
 
 
 class Graph(LayerGraph):
@@ -24,13 +22,17 @@ class Graph(LayerGraph):
         return [op.parameter([-1, 1, self.config.head_dim], Type.f32, name) for name in ("cosines", "sines")]
 
     @staticmethod
-    def extra_values(config: BackboneConfig, positions: Tensor) -> list[np.ndarray]:
-        tables = rotary_tables(positions, config.head_dim, config.rope_theta, torch.float32)
-        return [table.numpy() for table in tables]
+    def extra_values(config: BackboneConfig, positions: IntArray) -> list[np.ndarray]:
+        """As ``qwen3.rotary_tables``, in float32."""
+        exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+        inverse = np.float32(config.rope_theta) ** -exponents
+        angles = positions.astype(np.float32)[:, None] * inverse
+        angles = np.concatenate((angles, angles), -1)[:, None]
+        return [np.cos(angles), np.sin(angles)]
 
     def layers(self, x: Node, *extra: Node) -> Node:
         cos, sin = (op.unsqueeze(part, self.ints(0)) for part in extra)
-        for layer in self.backbone.layers:
+        for layer in self.weights.layers:
             attention = layer.self_attn
             y = self.rms(x, layer.input_layernorm)
             q, k, v = map(self.heads, self.linears(y, attention.q_proj, attention.k_proj, attention.v_proj))
@@ -41,11 +43,11 @@ class Graph(LayerGraph):
             y = self.rms(x, layer.post_attention_layernorm)
             gate, up = self.linear(y, layer.mlp.gate_proj), self.linear(y, layer.mlp.up_proj)
             x = op.add(x, self.linear(op.multiply(op.swish(gate), up), layer.mlp.down_proj))
-        return self.rms(x, self.backbone.norm)
+        return self.rms(x, self.weights.norm)
 
     def rms(self, x: Node, layer: Any, times: float = 1.0) -> Node:
         mean = op.reduce_mean(op.multiply(x, x), self.ints(-1), True)
-        scale = op.power(op.add(mean, self.number(layer.eps)), self.number(-0.5))
+        scale = op.power(op.add(mean, self.number(self.config.norm_eps)), self.number(-0.5))
         weight = array(layer.weight) * np.float32(times)
         return op.multiply(op.multiply(x, scale), op.constant(weight))
 

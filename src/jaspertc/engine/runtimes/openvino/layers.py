@@ -1,0 +1,119 @@
+"""A backbone's layers compiled by OpenVINO, from arrays to arrays: PyTorch is not needed.
+
+Shape legend: N texts, C compressed tokens, D model width.
+"""
+
+import threading
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from jaspertc.config import BackboneConfig
+from jaspertc.engine.runtimes.openvino.weights import is_int8
+from jaspertc.engine.runtimes.rows import plan_rows
+from jaspertc.machine import cpu_has_amx, cpu_has_bfloat16
+from jaspertc.model.backbones import backbone_class
+from jaspertc.types import FloatArray, IntArray
+
+SHORT = 32  # compressed tokens of a text: see OpenVINOLayers
+# Values of a token that share a scale when activations are quantised: fewer are more exact, more are faster.
+GROUP, WIDE_GROUP = 128, 256
+
+
+def graph_class(kind: str) -> Any:
+    """The ``Graph`` of a kind of backbone that has one."""
+    module = backbone_class(kind).openvino_graph
+    assert module is not None, "the runtime refuses it first"
+    return import_module(module).Graph
+
+
+class CompiledGraph:
+    """A graph compiled for one precision, with a request for each thread."""
+
+    def __init__(self, model: Any, *, hint: str, group: int, threads: int) -> None:
+        import openvino as ov
+
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            # Pinned, threads of several processes share the first cores, and the caller's stays bound to one.
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": hint,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
+        }
+        self._compiled: Any = ov.Core().compile_model(model, "CPU", options)
+        self._requests = threading.local()
+        self._tensor = ov.Tensor
+
+    def __call__(self, inputs: list[np.ndarray]) -> np.ndarray:
+        """The graph's output, such as last hidden states, (C, D), good until the thread's next call."""
+        if not hasattr(self._requests, "request"):
+            self._requests.request = self._compiled.create_infer_request()
+        request = self._requests.request
+        # Given to ``infer`` itself, each array passes through several checks in Python first.
+        for number, values in enumerate(inputs):
+            request.set_input_tensor(number, self._tensor(np.ascontiguousarray(values), shared_memory=True))
+        request.infer()
+        states: np.ndarray = request.get_output_tensor(0).data
+        return states
+
+
+class OpenVINOLayers:
+    """The layers of a backbone. Their weights are copied and can then be freed, but for large int8 matrices.
+
+    With ``int8``, attention is bfloat16 where the CPU computes that natively. On a CPU with AMX, OpenVINO
+    would then expand int8 matrices to bfloat16 at each call. There, texts of up to ``SHORT`` tokens have int8
+    products and float32 attention, since the matrices' size is what counts for them, and longer ones are
+    computed in bfloat16 with matrices expanded once; each of the two is compiled when it is first needed.
+
+    Args:
+        weights: as ``LayerGraph`` takes them: modules, or arrays under the same names.
+        precision: ``int8``, ``bfloat16`` or ``float32``.
+        threads: what is compiled computes with so many.
+    """
+
+    def __init__(self, config: BackboneConfig, weights: Any, *, precision: str, threads: int) -> None:
+        self.config, self.threads = config, threads
+        self._weights = weights
+        self._graph = graph_class(config.kind)
+        self._group = WIDE_GROUP if config.hidden_size % WIDE_GROUP == 0 else GROUP
+        self._short = SHORT if precision == "int8" and cpu_has_amx() else 0
+        self._compiling = threading.Lock()
+        self._compiled: dict[bool, CompiledGraph] = {}
+        if not self._short:
+            in_bfloat16 = precision == "bfloat16" or (precision == "int8" and cpu_has_bfloat16())
+            hint = "bf16" if in_bfloat16 else "f32"
+            self._compiled[False] = self._compile(hint, int8=precision == "int8")
+            self._weights = [part for part in weights.modules() if is_int8(part)]  # the graph's memory
+
+    def __call__(self, x: FloatArray, lengths: IntArray) -> FloatArray:
+        """Token embeddings after compression, shape (C, D) -> last hidden states, shape (C, D).
+
+        Args:
+            lengths: compressed tokens of each text, shape (N,), which add up to C.
+        """
+        out = np.empty_like(x)
+        for rows in plan_rows(lengths, apart=self._short):
+            used = len(rows.tokens)
+            tokens: Any = slice(used) if len(lengths) == 1 else rows.tokens
+            states = np.zeros((len(rows.places), x.shape[1]), np.float32)
+            states[:used] = x[tokens]
+            mask = rows.mask(causal=self.config.causal)
+            extra = self._graph.extra_values(self.config, rows.positions)
+            layers = self._layers_for(int(rows.lengths.max()))
+            out[tokens] = layers([states, rows.cells, rows.places, mask, *extra])[:used]
+        return out
+
+    def _layers_for(self, length: int) -> CompiledGraph:
+        """The layers for texts of so many tokens."""
+        short = length <= self._short
+        if short not in self._compiled:
+            with self._compiling:
+                if short not in self._compiled:
+                    self._compiled[short] = self._compile("f32" if short else "bf16", int8=short)
+        return self._compiled[short]
+
+    def _compile(self, hint: str, *, int8: bool) -> CompiledGraph:
+        graph = self._graph(self.config, self._weights, int8=int8, bfloat16=bool(self._short) and not int8)
+        return CompiledGraph(graph.build(), hint=hint, group=self._group if int8 else 0, threads=self.threads)

@@ -1,0 +1,48 @@
+"""What this machine's processor can do, and with how many threads."""
+
+import os
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from jaspertc.pytorch import HAS_TORCH, torch
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively."""
+    if not HAS_TORCH:
+        return "avx512_bf16" in _flags()
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def cpu_has_amx() -> bool:
+    """Whether this CPU multiplies tiles of matrices (Intel's AMX)."""
+    if not HAS_TORCH:
+        return "amx_tile" in _flags()
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def thread_count() -> int:
+    """Threads to compute with: PyTorch's setting, or ``OMP_NUM_THREADS``, or as many as there are cores."""
+    if HAS_TORCH:
+        return torch.get_num_threads()
+    with suppress(KeyError, ValueError):
+        return max(1, int(os.environ["OMP_NUM_THREADS"]))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(count: int) -> None:
+    """Compute with so many threads: what is loaded and compiled from now on, and PyTorch in this thread."""
+    if HAS_TORCH:
+        torch.set_num_threads(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)
+
+
+@cache
+def _flags() -> frozenset[str]:
+    """What Linux says that the processor has; nothing on other systems."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("flags"):
+                return frozenset(line.split(":", 1)[1].split())
+    return frozenset()

@@ -1,0 +1,241 @@
+"""Texts without PyTorch: the same vectors, and clear errors for what needs it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from jaspertc import Embedder
+from jaspertc.checkpoint import load_checkpoint
+from jaspertc.checkpoint.layouts import read_info
+from jaspertc.checkpoint.load import load_arrays
+from jaspertc.config import CompressorConfig, HeadConfig
+from jaspertc.engine.embedder import Embedder as Loaded
+from jaspertc.engine.runtimes.openvino.light import LightRuntime
+from jaspertc.errors import CheckpointError, InputError, MissingExtraError
+from jaspertc.model.compressors import COMPRESSORS, AdaptiveAverage
+from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
+from jaspertc.model.compressors.disjoint import DisjointAverageConfig
+from jaspertc.model.compressors.fractional import FractionalAverageConfig
+
+pytest.importorskip("openvino")
+
+BERT = {
+    "kind": "bert",
+    "hidden_size": 64,
+    "num_heads": 4,
+    "num_kv_heads": 4,
+    "head_dim": 16,
+    "causal": False,
+    "max_positions": 600,
+}
+LONG = {"max_positions": 600}
+SHAPES: dict[str, dict[str, Any]] = {
+    "bert": {"backbone": BERT, "compressor": DisjointAverageConfig(mlp="residual-swiglu", mlp_size=24)},
+    "tanh, first": {
+        "backbone": BERT | {"gelu": "tanh"},
+        "compressor": AdaptiveAverageConfig(),
+        "pooler": "first",
+    },
+    "xlm-roberta": {
+        "backbone": BERT | {"position_offset": 2},
+        "compressor": CompressorConfig(),
+        "head": HeadConfig(),
+    },
+    "qwen3": {"backbone": LONG, "compressor": AdaptiveAverageConfig(mlp="swiglu", mlp_size=40)},
+    "not causal": {"backbone": LONG | {"causal": False}, "compressor": FractionalAverageConfig()},
+    "last": {"backbone": LONG, "compressor": DisjointAverageConfig(), "pooler": "last"},
+}
+ROWS = [np.random.default_rng(length).integers(1, 250, length) for length in (1, 3, 17, 31, 100, 64, 300, 2)]
+
+
+def light(folder: Path, **options: str) -> LightRuntime:
+    return LightRuntime(load_arrays(str(folder), folder, read_info(folder)), **options)
+
+
+def without_torch(folder: Path) -> Embedder:
+    checkpoint = load_arrays(str(folder), folder, read_info(folder))
+    return Loaded(checkpoint, LightRuntime(checkpoint))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_torch_in_float32(make_model: Callable[..., Path], shape: str, weights: str) -> None:
+    folder = make_model(**SHAPES[shape], save={"weights": weights})
+    expected = Embedder.load(folder, runtime="torch", dtype="float32")
+    found = without_torch(folder)
+    assert found.runtime.precision == "float32"
+    for ratio in (1.0, 0.5, 0.1) if expected.checkpoint.compressor.can_compress else (1.0,):
+        options: dict[str, Any] = {"ratio": ratio, "normalize": False}
+        options |= {"threshold": 8} if ratio < 1 else {}
+        exact = expected.encode_ids(ROWS, **options)
+        assert np.abs(found.encode_ids(ROWS, **options) - exact).max() <= 2e-5 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_int8_equals_openvino_beside_torch(make_model: Callable[..., Path], shape: str) -> None:
+    folder = make_model(**SHAPES[shape], save={"weights": "int8"})
+    expected = Embedder.load(folder, runtime="openvino").encode_ids(ROWS)
+    found = without_torch(folder)
+    assert found.runtime.precision == "int8"
+    vectors = found.encode_ids(ROWS)
+    # What is quantised may be rounded the other way where the sums before it differ in their last bit.
+    assert (vectors * expected).sum(axis=1).min() >= 0.9995
+    alone = np.concatenate([found.encode_ids([row]) for row in ROWS])
+    assert np.abs(vectors - alone).max() <= 1e-6
+
+
+def test_every_compressor_of_ours_computes_in_numpy() -> None:
+    assert all(cls.computes_in_numpy() for cls in COMPRESSORS.values())
+
+
+@pytest.mark.parametrize("name", ["forward", "windows", "transform"])
+def test_a_compressor_with_a_way_of_its_own_needs_torch(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    own = type("Own", (AdaptiveAverage,), {name: lambda *_: None})
+    if name == "transform":
+        own.transform_rows = COMPRESSORS["none"].transform_rows
+    folder = make_model(**SHAPES["bert"])
+    checkpoint = load_arrays("own", folder, read_info(folder))
+    monkeypatch.setattr(checkpoint, "compressor", own.rules(CompressorConfig()))
+    with pytest.raises(MissingExtraError, match=r"the compressor 'disjoint-average' needs .*\[torch\]"):
+        LightRuntime(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["word_embeddings.weight", "linear_1.weight", "query.weight"])
+@pytest.mark.parametrize("fault", ["missing", "shape"])
+def test_a_tensor_that_is_missing_or_odd_is_named(
+    make_model: Callable[..., Path], name: str, fault: str
+) -> None:
+    folder = make_model(**SHAPES["bert"])
+    tensors = load_file(folder / "model.safetensors")
+    (key, *_) = [key for key in sorted(tensors) if key.endswith(name)]
+    tensors[key] = tensors[key][:, :-1].contiguous()
+    if fault == "missing":
+        del tensors[key]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="small"):
+        light(folder).embed_rows(np.ones((2, 64)), np.array([2]))
+
+
+def test_wrong_arguments(model_folder: Path) -> None:
+    with pytest.raises(InputError, match="'cpu' only"):
+        light(model_folder, device="cuda")
+    with pytest.raises(InputError, match="float16"):
+        light(model_folder, dtype="float16")
+    with pytest.raises(InputError, match="token id 4000 is outside"):
+        without_torch(model_folder).encode_ids([[1, 4000]])
+
+
+def test_the_encoder_of_such_a_checkpoint_says_what_is_missing(model_folder: Path) -> None:
+    checkpoint = load_arrays("small", model_folder, read_info(model_folder))
+    with pytest.raises(MissingExtraError, match=r"jaspertc\[torch\]"):
+        _ = checkpoint.encoder.backbone
+    assert checkpoint.fingerprint == load_checkpoint(model_folder).fingerprint
+
+
+# PyTorch as if it were not installed.
+BEGINNING = """
+import importlib.machinery as machinery, sys
+
+real = machinery.PathFinder.find_spec.__func__
+
+def find_spec(cls, name, path=None, target=None):
+    return None if name.partition(".")[0] == "torch" else real(cls, name, path, target)
+
+machinery.PathFinder.find_spec = classmethod(find_spec)
+"""
+
+
+def run(script: str, *arguments: object) -> str:
+    process = subprocess.run(
+        [sys.executable, "-c", BEGINNING + textwrap.dedent(script), *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "torch" not in process.stdout.split()
+    return process.stdout
+
+
+def test_texts_are_embedded_and_searched_without_torch(tmp_path: Path) -> None:
+    texts = ["dough rises because yeast turns sugar into gas", "一只猫在垫子上", "a cat " * 700]
+    run(
+        """
+        import pickle
+        import numpy as np
+        from jaspertc import Document, Embedder, SearchIndex
+
+        model = Embedder.load()
+        texts = ["dough rises because yeast turns sugar into gas", "一只猫在垫子上", "a cat " * 700]
+        vectors = np.concatenate([model.encode(texts, ratio=ratio) for ratio in (1.0, 0.33)])
+        np.save(sys.argv[1] + "/vectors.npy", vectors)
+        assert repr(model).startswith("Embedder('mini', dims=384, device='cpu', runtime='openvino'")
+        assert len(list(model.encode_pieces(texts))) == 3
+        assert pickle.loads(pickle.dumps(model)) is model
+        with SearchIndex.create_or_open(sys.argv[1] + "/index.sqlite", model) as index:
+            index.add([Document(id=str(number), text=text) for number, text in enumerate(texts)])
+            assert index.search("why does dough grow?", k=1)[0].id == "0"
+        print(*(name for name in sys.modules if name == "torch"))
+        """,
+        tmp_path,
+    )
+    model = Embedder.load("mini", runtime="openvino")
+    expected = np.concatenate([model.encode(texts, ratio=ratio) for ratio in (1.0, 0.33)])
+    assert (np.load(tmp_path / "vectors.npy") * expected).sum(axis=1).min() >= 0.9995
+
+
+def test_what_needs_torch_says_so() -> None:
+    run(
+        """
+        import jaspertc
+        from jaspertc.errors import MissingExtraError
+
+        model = jaspertc.Embedder.load()
+        for use in (
+            lambda: jaspertc.Embedder.load(runtime="torch"),
+            lambda: jaspertc.distil,
+            lambda: jaspertc.teach,
+            lambda: model.checkpoint.encoder.compressor,
+        ):
+            try:
+                use()
+            except MissingExtraError as error:
+                assert "pip install 'jaspertc[torch]'" in str(error), error
+            else:
+                raise AssertionError(use)
+        """
+    )
+
+
+def test_commands_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("a cat on the mat\nbread and yeast\n", encoding="utf-8")
+    script = """
+        import sys
+        from jaspertc.cli import main
+
+        sys.argv[0] = "jaspertc"
+        try:
+            main()
+        except SystemExit as end:
+            print("ended with", end.code or 0)
+        """
+    assert "ended with 0" in run(script, "embed", tmp_path / "texts.txt", "--output", tmp_path / "v.npy")
+    assert np.load(tmp_path / "v.npy").shape == (2, 384)
+    assert "ended with 0" in run(script, "inspect", "mini")
+    for command in (
+        ["graft", "mini", tmp_path / "out"],
+        ["distil", tmp_path / "r.toml"],
+        ["optimize", "mini", "o"],
+    ):
+        assert "ended with 1" in run(script, *command)
