@@ -113,7 +113,7 @@ def test_earlier_calls_change_no_bit(make_encoder, mlp, dtype):
 def test_every_id_has_its_place(size):
     ids = np.unique(np.random.default_rng(0).integers(0, 1000, size=150))
     asked = []
-    for rows, places in lookup._fixed_places(ids, size):
+    for rows, places in lookup.fixed_places(ids, size):
         assert rows.shape == (size,)
         assert (rows[places] % size == places).all()
         asked += rows[places].tolist()

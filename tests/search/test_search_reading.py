@@ -1,5 +1,7 @@
 """Documents from files: ids that do not depend on what else is in a file, and the name of the file."""
 
+from pathlib import Path
+
 import pytest
 
 from jaspertc.errors import DataFileError
@@ -50,6 +52,24 @@ def test_a_folder_is_a_document_a_file(tmp_path):
         ("three", "docs"),
     ]
     assert [document.id.removesuffix(".txt") for document in documents] == ["docs/a", "docs/deep/b"]
+
+
+def test_a_file_of_a_folder_that_cannot_be_read_is_left_out_and_named(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("one")
+    (tmp_path / "docs" / "b.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "docs" / "c.md").write_bytes(b"U\0T\0F\0")
+    (tmp_path / "docs" / "d.txt").write_text("four")
+    told: list[str] = []
+    documents = list(read_documents([tmp_path / "docs"], folder=tmp_path, skip=told.append))
+    assert [document.text for document in documents] == ["one", "four"]
+    assert [Path(line.split(":")[0]).name for line in told] == ["b.txt", "c.md"]
+    assert "not UTF-8 at byte 3" in told[0]
+    with pytest.raises(DataFileError, match=r"b\.txt: not UTF-8"):
+        list(read_documents([tmp_path / "docs"], folder=tmp_path))
+    (tmp_path / "docs" / "rows.jsonl").write_text("{")
+    with pytest.raises(DataFileError, match=r"rows\.jsonl, line 1: not JSON"):
+        list(read_documents([tmp_path / "docs"], folder=tmp_path, skip=told.append))
 
 
 def test_files_of_one_name_in_two_folders(tmp_path):

@@ -14,7 +14,10 @@ from jaspertc.errors import CheckpointError
 from jaspertc.files.aside import folder_aside
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix
-from jaspertc.pytorch import torch
+from jaspertc.pytorch import HAS_TORCH, torch
+
+if HAS_TORCH:
+    from safetensors.torch import save_file
 
 MODULE_FILE = "jaspertc_st.py"
 WEIGHT_KINDS = ("keep", "float32", "bfloat16", "int8")
@@ -91,8 +94,6 @@ def save_checkpoint(
         if tokenizer_json is not None:
             (aside / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
         shutil.copyfile(BUILT_IN["mini"] / MODULE_FILE, aside / MODULE_FILE)
-        from safetensors.torch import save_file  # needs PyTorch
-
         save_file(_tensors(encoder, weights), str(aside / WEIGHTS), metadata={"format": "pt"})
         (aside / WEIGHTS).chmod(0o644)
     return folder

@@ -18,7 +18,10 @@ from jaspertc.config import from_mapping
 from jaspertc.errors import CheckpointError, ConfigError
 from jaspertc.files.aside import folder_aside
 from jaspertc.model.vision import IMAGE_ENCODERS, ImageEncoder, VisionConfig, VisionTower
-from jaspertc.pytorch import Tensor, torch
+from jaspertc.pytorch import HAS_TORCH, Tensor, torch
+
+if HAS_TORCH:
+    from safetensors.torch import load_file, save_file
 
 VISION, CONFIG = "vision", "config.json"
 FORMAT = 1
@@ -62,8 +65,6 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         if path.suffix in PICKLED:
             weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         else:
-            from safetensors.torch import load_file
-
             weights = load_file(str(path))
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as weights ({error}); copy it again") from error
@@ -119,8 +120,6 @@ def save_vision(folder: Path, tower: VisionTower, *, dtype: str = "float32") -> 
         for name, value in tower.state_dict().items()
     }
     with folder_aside(folder / VISION) as aside:
-        from safetensors.torch import save_file  # needs PyTorch
-
         save_file(tensors, str(aside / WEIGHTS), metadata={"format": "pt"})
         (aside / WEIGHTS).chmod(0o644)
         (aside / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -95,11 +95,10 @@ def index(
         of_pictures = [path for path in files if is_picture_folder(path)]
         texts = [path for path in files if path not in of_pictures]
         documents = chain(
-            read_documents(texts, folder=output.parent, text_field=text_field, id_field=id_field),
-            *(
-                read_pictures(path, folder=output.parent, skip=lambda line: say(f"left out: {line}"))
-                for path in of_pictures
+            read_documents(
+                texts, folder=output.parent, text_field=text_field, id_field=id_field, skip=_left_out
             ),
+            *(read_pictures(path, folder=output.parent, skip=_left_out) for path in of_pictures),
         )
         with _opened(output, model, runtime, ratio=ratio, storage=storage, passages=passages) as opened:
             _add(opened, files, documents)
@@ -113,6 +112,11 @@ def index(
             _refine(opened, refine, seconds)
     if upkeep:
         _look_after(output, remove or [], prune, compact, centring, export, show=show, check=check)
+
+
+def _left_out(why: str) -> None:
+    """A file that cannot be read does not keep a folder's others from the index."""
+    say(f"left out: {why}")
 
 
 def _opened(

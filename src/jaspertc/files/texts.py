@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ class Row(NamedTuple):
 
 
 Found = tuple[Row, dict[str, Any]]
+Skip = Callable[[str], None]
 Cells = tuple[str, object, object, dict[str, Any]]  # where, text and id as they are, the whole row
 
 
@@ -75,14 +76,19 @@ def read_texts(path: str | Path, text_field: str = "text", id_field: str | None 
     return _all_or_none(path, rows) if kind == FOLDER else rows
 
 
-def read_rows(path: str | Path, text_field: str = "text", id_field: str | None = None) -> Iterator[Found]:
+def read_rows(
+    path: str | Path, text_field: str = "text", id_field: str | None = None, *, skip: Skip | None = None
+) -> Iterator[Found]:
     """As ``read_texts``, each with the whole JSON object or CSV row it is from, or {} for other kinds.
 
     Of a folder some texts may have ids, and others none.
+
+    Args:
+        skip: told why of each file of a folder that is one text and cannot be read; it is left out then.
     """
     kind = kind_of(path)
     if kind == FOLDER:
-        return _files_rows(Path(path), files_of(Path(path), SUFFIXES), text_field, id_field)
+        return _files_rows(Path(path), files_of(Path(path), SUFFIXES), text_field, id_field, skip)
     if kind in WHOLE:
         return _whole(Path(path), Path(path).name)
     if kind in (STDIN, ".txt"):
@@ -188,7 +194,9 @@ def _is_one_text(source: str | Path, file: Path) -> bool:
     return not is_pattern(source) and kind_of(file) == ".txt"
 
 
-def _files_rows(source: Path, files: list[Path], text_field: str, id_field: str | None) -> Iterator[Found]:
+def _files_rows(
+    source: Path, files: list[Path], text_field: str, id_field: str | None, skip: Skip | None
+) -> Iterator[Found]:
     root, seen = root_of(source), set()
     for path in files:
         kind, name = kind_of(path), path.relative_to(root).as_posix()
@@ -201,7 +209,14 @@ def _files_rows(source: Path, files: list[Path], text_field: str, id_field: str 
         if name in seen:
             raise DataFileError(f"{path}: another file has the id {name!r}, too; rename one")
         seen.add(name)
-        yield from _whole(path, name)
+        try:
+            text = whole_text(path)
+        except DataFileError as error:
+            if skip is None:
+                raise
+            skip(str(error))
+        else:
+            yield Row(name, text), {}
 
 
 def _whole(path: Path, name: str) -> Iterator[Found]:

@@ -17,7 +17,12 @@ from jaspertc.text.tokenizer import clean
 
 
 def read_documents(
-    paths: Sequence[str | Path], *, folder: Path, text_field: str = "text", id_field: str | None = None
+    paths: Sequence[str | Path],
+    *,
+    folder: Path,
+    text_field: str = "text",
+    id_field: str | None = None,
+    skip: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """Read documents from files, one at a time; every kind of file that ``read_rows`` reads.
 
@@ -32,12 +37,14 @@ def read_documents(
         folder: where the index is, from where files and ids are named.
         text_field: the field with the text.
         id_field: the field with the id, which then every row must have; ``None``: ``id``, if it has one.
+        skip: told why of each file of a folder that is one document and cannot be read; it is left out then,
+            where otherwise all ends with the error.
 
     Raises:
         DataFileError: at once for a missing file or another kind of file; while reading for broken ones. The
             message names file, line and field.
     """
-    rows = [(Path(path), kind_of(path), read_rows(path, text_field, id_field)) for path in paths]
+    rows = [(Path(path), kind_of(path), read_rows(path, text_field, id_field, skip=skip)) for path in paths]
     return _documents(rows, folder, {text_field, id_field or DEFAULT_ID_FIELD})
 
 
