@@ -114,7 +114,7 @@ def check_lengths(settings: Settings, checkpoint: Checkpoint) -> None:
     """Raise InputError if a text would be longer than a model without a compressor can read."""
     positions = checkpoint.info.config.backbone.max_positions
     longest = max(settings.lengths)
-    if "table4" not in settings.protocols or checkpoint.encoder.compressor.can_compress:
+    if "table4" not in settings.protocols or checkpoint.compressor.can_compress:
         return
     if longest > positions:
         raise InputError(

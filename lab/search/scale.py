@@ -35,8 +35,8 @@ class Drawn:
 
     def __init__(self) -> None:
         self._dice = np.random.default_rng(0)
-        encoder = SimpleNamespace(compressor=SimpleNamespace(can_compress=True))
-        self.checkpoint = SimpleNamespace(name="drawn", encoder=encoder)
+        compressor = SimpleNamespace(can_compress=True)
+        self.checkpoint = SimpleNamespace(name="drawn", compressor=compressor)
         self.fingerprint, self.dims, self.default_ratio, self.default_threshold = "drawn", DIMS, 1.0, 80
         self._topics = self._dice.standard_normal((TOPICS, DIMS), dtype=np.float32)
         self._shared = self._dice.standard_normal(DIMS, dtype=np.float32)

@@ -17,8 +17,8 @@ class FakeEmbedder:
     """Each text has its own random direction; what was embedded is remembered."""
 
     def __init__(self, fingerprint="f1", dims=16, ratio=0.33, threshold=80, kind="adaptive-average"):
-        encoder = SimpleNamespace(compressor=SimpleNamespace(can_compress=kind != "none"))
-        self.checkpoint = SimpleNamespace(name=f"fake-{fingerprint}", encoder=encoder)
+        compressor = SimpleNamespace(can_compress=kind != "none")
+        self.checkpoint = SimpleNamespace(name=f"fake-{fingerprint}", compressor=compressor)
         self.fingerprint, self.dims = fingerprint, dims
         self.default_ratio = ratio if kind != "none" else 1.0
         self.default_threshold = threshold
