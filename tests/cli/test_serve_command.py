@@ -13,6 +13,12 @@ import pytest
 pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
 import httpx
+import torch
+
+from jaspertc import Embedder
+from jaspertc.machine import thread_count
+from jaspertc.server.settings import ServerSettings
+from jaspertc.server.workers import Application
 
 
 def test_serve_a_folder_and_stop(model_folder: Path, tmp_path: Path) -> None:
@@ -122,3 +128,22 @@ def test_mistakes_with_workers_end_the_command(options: list[str], words: str) -
     assert result.returncode == 1
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_layers_are_compiled_for_the_threads_asked_for(
+    model: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def load(*_: object, **__: object) -> Embedder:
+        seen.append(thread_count())
+        return model
+
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # what is set here is undone
+    monkeypatch.setattr(Embedder, "load", load)
+    try:
+        Application(model="mini", settings=ServerSettings(threads=3))()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [3]
