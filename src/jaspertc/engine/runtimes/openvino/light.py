@@ -108,8 +108,10 @@ class LightRuntime(Runtime):
     def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", dtype: str = "auto") -> None:
         config = checkpoint.info.config
         check_openvino(config.backbone.kind, device, dtype)
-        from threadpoolctl import ThreadpoolController  # comes with OpenVINO's extra
-
+        try:
+            from threadpoolctl import ThreadpoolController
+        except ImportError as error:
+            raise MissingExtraError("threadpoolctl", "cpu", "embedding without PyTorch") from error
         self.precision = DTYPES[dtype] if dtype != "auto" or checkpoint.has_int8_weights else "float32"
         self._compressor = checkpoint.compressor
         if not self._compressor.computes_in_numpy():
