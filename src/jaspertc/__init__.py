@@ -5,7 +5,7 @@ The public names are imported on first use, so that ``import jaspertc`` does not
 
 from typing import TYPE_CHECKING, Any
 
-from jaspertc.errors import JasperError, MissingExtraError
+from jaspertc.errors import JasperError, torch_needed_for
 
 if TYPE_CHECKING:
     from jaspertc.engine.embedder import Embedder
@@ -44,12 +44,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         from importlib import import_module
 
-        try:
+        with torch_needed_for(f"jaspertc.{name}"):
             return getattr(import_module(_MODULES[name]), name)
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise MissingExtraError("torch", "torch", f"jaspertc.{name}") from error
     raise AttributeError(f"module 'jaspertc' has no attribute {name!r}")
 
 

@@ -21,6 +21,8 @@
 Each message names the value, what is allowed and what to do about it. ``assert`` is kept for our own bugs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -130,3 +132,14 @@ class MissingExtraError(JasperError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}: pip install 'jaspertc[{extra}]'")
+
+
+@contextmanager
+def torch_needed_for(purpose: str) -> Iterator[None]:
+    """An import of PyTorch that fails within, where it is not installed, becomes MissingExtraError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("torch", "torch", purpose) from error

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine_shapes import BERT
 from safetensors.torch import load_file, save_file
 
 from jaspertc import Embedder
@@ -17,7 +18,6 @@ from jaspertc.checkpoint import load_checkpoint
 from jaspertc.checkpoint.layouts import read_info
 from jaspertc.checkpoint.load import load_arrays
 from jaspertc.config import CompressorConfig, HeadConfig
-from jaspertc.engine.embedder import Embedder as Loaded
 from jaspertc.engine.runtimes.openvino.light import LightRuntime
 from jaspertc.errors import CheckpointError, InputError, MissingExtraError
 from jaspertc.model.compressors import COMPRESSORS, AdaptiveAverage
@@ -27,15 +27,6 @@ from jaspertc.model.compressors.fractional import FractionalAverageConfig
 
 pytest.importorskip("openvino")
 
-BERT = {
-    "kind": "bert",
-    "hidden_size": 64,
-    "num_heads": 4,
-    "num_kv_heads": 4,
-    "head_dim": 16,
-    "causal": False,
-    "max_positions": 600,
-}
 LONG = {"max_positions": 600}
 SHAPES: dict[str, dict[str, Any]] = {
     "bert": {"backbone": BERT, "compressor": DisjointAverageConfig(mlp="residual-swiglu", mlp_size=24)},
@@ -62,7 +53,7 @@ def light(folder: Path, **options: str) -> LightRuntime:
 
 def without_torch(folder: Path) -> Embedder:
     checkpoint = load_arrays(str(folder), folder, read_info(folder))
-    return Loaded(checkpoint, LightRuntime(checkpoint))  # type: ignore[arg-type]
+    return Embedder(checkpoint, LightRuntime(checkpoint))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("weights", ["float32", "bfloat16"])

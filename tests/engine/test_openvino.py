@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from engine_shapes import BERT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,16 +23,6 @@ from jaspertc.engine.runtimes.rows import CALL, CELL, STEP, plan_rows
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
-
-BERT = {
-    "kind": "bert",
-    "hidden_size": 64,
-    "num_heads": 4,
-    "num_kv_heads": 4,
-    "head_dim": 16,
-    "causal": False,
-    "max_positions": 600,
-}
 
 
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=60))

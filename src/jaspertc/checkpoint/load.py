@@ -177,14 +177,18 @@ def load_arrays(name: str, folder: Path, info: CheckpointInfo) -> Checkpoint:
     """
     check_files(folder)
     mapped = MappedWeights(assigned_tensors(folder), all_types=True)
-    stored = {info.rename(key): array for key, array in mapped.arrays.items()}
-    arrays = {key: array for key, array in stored.items() if key is not None}
-    for key in [key for key in arrays if key.endswith(SCALE_SUFFIX) and not key.startswith("backbone.")]:
+    renamed = {new: array for key, array in mapped.arrays.items() if (new := info.rename(key)) is not None}
+    for key in [key for key in renamed if key.endswith(SCALE_SUFFIX) and not key.startswith("backbone.")]:
         whole = key.removesuffix(SCALE_SUFFIX)
-        arrays[whole] = arrays[whole].astype(np.float32) * arrays.pop(key)
-    encoder = cast(Encoder, Needed("this"))
-    arrays = {_scale_name(key): array for key, array in arrays.items()}
-    return Checkpoint(name=name, folder=folder, info=info, encoder=encoder, arrays=arrays, mapped=mapped)
+        renamed[whole] = renamed[whole].astype(np.float32) * renamed.pop(key)
+    return Checkpoint(
+        name=name,
+        folder=folder,
+        info=info,
+        encoder=cast(Encoder, Needed("this")),
+        arrays={_scale_name(key): array for key, array in renamed.items()},
+        mapped=mapped,
+    )
 
 
 def _scale_name(key: str) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from jaspertc.cli.progress import quiet as quiet_command
 from jaspertc.cli.progress import say
-from jaspertc.errors import MissingExtraError
+from jaspertc.errors import torch_needed_for
 
 INTERRUPTED, READER_LEFT = 130, 141  # as a shell counts SIGINT and SIGPIPE
 LONG_SECONDS = 10.0
@@ -30,12 +30,9 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
         token = quiet_command.set(options["quiet"] if takes_quiet else options.pop("quiet"))
         started = time.monotonic()
         try:
-            function(**options)
+            with torch_needed_for(f"jaspertc {function.__name__}"):
+                function(**options)
             sys.stdout.flush()
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise MissingExtraError("torch", "torch", f"jaspertc {function.__name__}") from error
         except BrokenPipeError:  # the reader of our output left (| head)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(READER_LEFT) from None
