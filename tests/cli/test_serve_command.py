@@ -21,16 +21,31 @@ from jaspertc.server.settings import ServerSettings
 from jaspertc.server.workers import Application
 
 
+def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """The server, logging to a file: a pipe that nobody reads fills, and a server whose log waits cannot end."""
+    with log.open("wb") as errors:
+        return subprocess.Popen(command, stderr=errors)
+
+
+def listening(process: subprocess.Popen[bytes], log: Path) -> str:
+    """The line of the log that ends with the server's address, once there is one."""
+    while process.poll() is None:
+        for line in log.read_text(encoding="utf-8").splitlines(keepends=True):
+            if "listening on" in line and line.endswith("\n"):
+                return line
+        time.sleep(0.05)
+    raise AssertionError(log.read_text(encoding="utf-8"))
+
+
 def test_serve_a_folder_and_stop(model_folder: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("k-0123456789abcdef\n", encoding="utf-8")
     command = [sys.executable, "-m", "jaspertc", "serve", str(model_folder), "--port", "0"]
     options = ["--api-keys", str(keys), "--slo-ms", "500", "--threads", "1"]
-    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
+    log = tmp_path / "log"
+    process = start([*command, *options], log)
     try:
-        line = next(line for line in process.stderr if "listening on" in line)
-        with httpx.Client(base_url=line.rpartition(" ")[2].strip(), timeout=20) as client:
+        with httpx.Client(base_url=listening(process, log).split()[-1], timeout=20) as client:
             assert client.get("/v1/models").status_code == 401
             client.headers["authorization"] = "Bearer k-0123456789abcdef"
             assert client.get("/v1/models").json()["data"][0]["id"] == model_folder.name
@@ -38,7 +53,7 @@ def test_serve_a_folder_and_stop(model_folder: Path, tmp_path: Path) -> None:
     finally:
         process.terminate()
     assert process.wait(20) in (0, -15)
-    assert "POST" not in process.stderr.read()
+    assert "POST" not in log.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -73,15 +88,14 @@ def test_a_taken_port_is_named(model_folder: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
-def test_workers_share_a_port(model_folder: Path) -> None:
+def test_workers_share_a_port(model_folder: Path, tmp_path: Path) -> None:
     """Requests are answered by several processes, one that dies is replaced, and all end together."""
     command = [sys.executable, "-m", "jaspertc", "serve", str(model_folder), "--port", "0", "--workers", "2"]
-    process = subprocess.Popen([*command, "--threads", "1"], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
+    process = start([*command, "--threads", "1"], tmp_path / "log")
     try:
-        line = next(line for line in process.stderr if "listening on" in line)
+        line = listening(process, tmp_path / "log")
         assert "2 workers" in line
-        address = line.rpartition(" ")[2].strip()
+        address = line.split()[-1]
 
         def answering(seconds: float = 120) -> set[int]:
             """Workers that have answered, once there are two."""
