@@ -1,4 +1,4 @@
-"""Pairs whose answers are long, out of the training texts: questions and paragraphs, sentences and their pieces.
+"""Pairs whose answers are long, out of the training texts: questions and paragraphs, sentences and pieces.
 
     python -m lab.compressors.long_pairs data/train --output long_pairs.jsonl.gz
 

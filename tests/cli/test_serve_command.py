@@ -22,7 +22,7 @@ from jaspertc.server.workers import Application
 
 
 def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """The server, logging to a file: a pipe that nobody reads fills, and a server whose log waits cannot end."""
+    """The server, logging to a file: a pipe that nobody reads fills, and then the server cannot end."""
     with log.open("wb") as errors:
         return subprocess.Popen(command, stderr=errors)
 
