@@ -23,10 +23,11 @@ from jaspertc.engine.runtimes.torch_runtime import choose_device, choose_dtype
 from jaspertc.errors import InputError, JasperError, MissingExtraError
 from jaspertc.model.cost import text_flops
 from jaspertc.types import FloatArray, IntArray
+from lab.compare.engines import PlainEngine
 from lab.compare.inputs import Inputs
 from lab.compare.padded import PaddedModel
 from lab.compare.sentences import SentenceModel, missing_packages, with_tokenizer, write_plain_folder
-from lab.compare.settings import Settings, Spec
+from lab.compare.settings import ENGINES, Settings, Spec
 from lab.gpu import register
 
 # A mistake in these is the user's; a backend of sentence-transformers may just not fit the model.
@@ -98,6 +99,8 @@ def load_contender(spec: Spec, model: Path, settings: Settings, scratch: Path) -
         return _ours(spec, model, settings)
     if spec.kind in ("padded", "plain"):
         return _padded(spec, load_checkpoint(model), settings)
+    if spec.kind in ENGINES:
+        return _engine(spec, load_checkpoint(model), settings, scratch)
     return _sentences(spec, model, settings, scratch)
 
 
@@ -178,6 +181,27 @@ def _padded(spec: Spec, checkpoint: Checkpoint, settings: Settings) -> Contender
         lengths=lengths,
         targets=model.targets,
         shape=checkpoint.info.config.backbone,
+    )
+
+
+def _engine(spec: Spec, checkpoint: Checkpoint, settings: Settings, scratch: Path) -> Contender:
+    shape = checkpoint.info.config.backbone
+    loaded = PlainEngine(
+        spec.kind,
+        write_plain_folder(checkpoint, scratch),
+        precision=spec.dtype,
+        batch=settings.batch,
+        threads=settings.threads,
+        positions=shape.max_positions,
+    )
+    return Contender(
+        spec=spec,
+        precision=spec.dtype,
+        detail=f"padded, no compression, {spec.kind} on cpu",
+        embed=loaded.embed,
+        lengths=loaded.lengths,
+        targets=lambda read, ratio: read,
+        shape=shape,
     )
 
 

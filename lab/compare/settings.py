@@ -16,6 +16,7 @@ PROTOCOLS = ("table4", "mix", "query", "start")
 SHAPES = {"600m": "Qwen3-0.6B"}  # released shape -> its backbone in model.shapes
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 BACKENDS = ("torch", "onnx", "openvino")
+ENGINES = ("ort", "ct2", "fastembed")
 DEFAULT_CONTENDERS = ("ours", "padded", "plain")
 
 REPORT_TEXTS, REPORT_LENGTHS, REPORT_RATIOS = 1600, (128, 256, 512, 1024, 2048), (1.0, 0.5, 0.33, 0.2, 0.1)
@@ -29,8 +30,8 @@ class Spec:
     """A contender as it was asked for.
 
     Args:
-        kind: ``ours``, ``padded``, ``plain``, ``st`` (sentence-transformers on the model's own backbone) or
-            ``peer``.
+        kind: ``ours``, ``padded``, ``plain``, ``st`` (sentence-transformers on the model's own backbone), one
+            of ``ENGINES`` (another engine on it) or ``peer``.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``int8``.
         runtime: of the engine for ``ours``, a backend for ``st``.
         folder: of a peer.
@@ -116,8 +117,8 @@ class Settings:
 
 
 def read_contender(name: str) -> Spec:
-    """A contender by name: ``ours[-RUNTIME][-PRECISION]``, ``padded[-PRECISION]``, ``plain[-PRECISION]`` or
-    ``st-BACKEND``.
+    """A contender by name: ``ours[-RUNTIME][-PRECISION]``, ``padded[-PRECISION]``, ``plain[-PRECISION]``,
+    ``st-BACKEND`` or ``ENGINE-PRECISION``.
 
     Raises:
         InputError: no such contender.
@@ -128,6 +129,8 @@ def read_contender(name: str) -> Spec:
     kind, *parts = name.split("-")
     if kind == "st" and len(parts) == 1 and parts[0] in BACKENDS:
         return Spec(name=name, kind=kind, runtime=parts[0], dtype="float32")
+    if kind in ENGINES and parts in (["fp32"], ["int8"]):
+        return Spec(name=name, kind=kind, dtype=PRECISIONS[parts[0]])
     if kind in DEFAULT_CONTENDERS:
         allowed = PRECISIONS if kind == "ours" else ("fp32", "bf16")
         runtime = parts.pop(0) if kind == "ours" and parts and parts[0] in RUNTIMES else "auto"
@@ -137,7 +140,7 @@ def read_contender(name: str) -> Spec:
             return Spec(name=name, kind=kind, runtime=runtime, dtype=PRECISIONS[parts[0]])
     raise InputError(
         f"--contender is {name!r}, it must be ours[-{'|'.join(RUNTIMES)}][-{'|'.join(PRECISIONS)}], "
-        f"padded[-fp32|bf16], plain[-fp32|bf16] or st-{'|'.join(BACKENDS)}"
+        f"padded[-fp32|bf16], plain[-fp32|bf16], st-{'|'.join(BACKENDS)} or {'|'.join(ENGINES)}-fp32|int8"
     )
 
 
