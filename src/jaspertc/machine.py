@@ -22,6 +22,11 @@ def cpu_has_amx() -> bool:
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
+def cpu_has_vnni() -> bool:
+    """Whether this CPU adds four products of int8 in 32 bits, where none overflows."""
+    return bool(_flags() & {"avx512_vnni", "avx_vnni", "asimddp"})
+
+
 def thread_count() -> int:
     """Threads to compute with: PyTorch's setting, or ``OMP_NUM_THREADS``, or as many as there are cores."""
     if HAS_TORCH:
@@ -43,6 +48,6 @@ def _flags() -> frozenset[str]:
     """What Linux says that the processor has; nothing on other systems."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("flags"):
+            if line.startswith(("flags", "Features")):
                 return frozenset(line.split(":", 1)[1].split())
     return frozenset()

@@ -39,7 +39,7 @@ def test_writes_a_checkpoint_and_says_what_it_costs(
     size = (out / "model.safetensors").stat().st_size
     assert f"{size / 1e6:.1f} MB" in result.stdout
     assert re.search(r"left in bfloat16 +nothing", result.stdout)
-    (fastest,) = re.findall(r"(openvino|torch) (\w+) .* auto takes this", result.stdout)
+    (fastest,) = re.findall(r"(openvino|onnxruntime|torch) (\w+) .* auto takes this", result.stdout)
     runtime = Embedder.load(out, device="cpu").runtime
     assert (runtime.name, runtime.precision) == fastest
     shown = run(app, ["inspect", "--runtimes", "--model", str(out)])

@@ -7,8 +7,8 @@ import typer
 Runtime = Annotated[
     str,
     typer.Option(
-        help="What computes: torch, openvino (CPU), or auto: what `inspect --runtimes` found fastest here; "
-        "before that, openvino for int8 weights on a CPU, else torch."
+        help="What computes: torch, openvino or onnxruntime (CPU), or auto: what `inspect --runtimes` found "
+        "fastest here; before that, openvino for int8 weights on a CPU, else torch."
     ),
 ]
 ModelArgument = Annotated[str, typer.Argument(help="mini, a checkpoint folder or a hub name.")]

@@ -62,7 +62,8 @@ class Embedder:
             name: ``mini`` (in the package), a checkpoint folder, or a hub name such as ``org/model``.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
             dtype: ``auto``, ``float32`` or ``bfloat16``.
-            runtime: what computes: ``torch``, ``openvino`` (CPU) or ``auto``; see ``build_runtime``.
+            runtime: what computes: ``torch``, ``openvino`` or ``onnxruntime`` (both CPU) or ``auto``; see
+                ``build_runtime``.
             pooler: overrides the folder's pooling (``mean``, ``last``, ``first``).
 
         Raises:

@@ -145,17 +145,39 @@ def save(
     beside = size > INLINE_BYTES if external is None else external
     data = path.with_name(path.name + ".data")
     tensors = _written_beside(graph, data) if beside else _inside(graph)
-    proto = helper.make_model(
-        helper.make_graph(graph.nodes, "jaspertc", list(inputs), list(outputs), tensors),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="jaspertc",
-        producer_version=metadata["jaspertc.version"],
-    )
+    proto = model_of(graph, tensors, inputs=inputs, outputs=outputs)
+    proto.producer_version = metadata["jaspertc.version"]
     helper.set_model_props(proto, metadata)
     with written_aside(path) as file:
         file.write(proto.SerializeToString())
     return [path, data] if beside else [path]
+
+
+def model_of(
+    graph: Graph,
+    tensors: Sequence[onnx.TensorProto] | None = None,
+    *,
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+) -> onnx.ModelProto:
+    """The graph as ONNX has it.
+
+    Args:
+        tensors: the weights; by default all lie inside.
+    """
+    domains = {"", *(node.domain for node in graph.nodes)}
+    return helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "jaspertc",
+            list(inputs),
+            list(outputs),
+            _inside(graph) if tensors is None else tensors,
+        ),
+        opset_imports=[helper.make_opsetid(name, 1 if name else OPSET) for name in sorted(domains)],
+        ir_version=IR_VERSION,
+        producer_name="jaspertc",
+    )
 
 
 def _inside(graph: Graph) -> list[onnx.TensorProto]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.engine.runtimes.base import Runtime
 from jaspertc.engine.runtimes.choosing import remembered
+from jaspertc.engine.runtimes.onnx_runtime import OnnxRuntime
 from jaspertc.engine.runtimes.openvino.light import LightRuntime
 from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
@@ -19,7 +20,9 @@ from jaspertc.text.packing import pack
 
 logger = logging.getLogger(__name__)
 
-RUNTIMES: dict[str, type[TorchRuntime]] = {"torch": TorchRuntime, "openvino": OpenVINORuntime}
+RUNTIMES: dict[str, type[TorchRuntime]] = {
+    runtime.name: runtime for runtime in (TorchRuntime, OpenVINORuntime, OnnxRuntime)
+}
 
 
 def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> Runtime:
@@ -50,7 +53,7 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
     if not isinstance(name, str) or name not in RUNTIMES:
         raise InputError(f"runtime is {name!r}, it must be auto or one of {', '.join(RUNTIMES)}")
     encoder = checkpoint.encoder
-    if name != "openvino" or dtype in ("bfloat16", "float32"):
+    if name == "torch" or dtype in ("bfloat16", "float32"):
         dequantize(encoder)
     if name != "openvino" or checkpoint.mapped is None:
         return RUNTIMES[name](encoder, device=device, dtype=dtype)

@@ -83,9 +83,18 @@ def candidates(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     if cpu_has_bfloat16() and (stored == torch.bfloat16 or checkpoint.has_int8_weights):
         dtypes = ["bfloat16", "float32"]
     found = [("torch", dtype) for dtype in dtypes]
-    graph = backbone_class(checkpoint.info.config.backbone.kind).openvino_graph
-    if graph is not None and find_spec("openvino") is not None:
-        found = [("openvino", dtype) for dtype in ["int8"] * checkpoint.has_int8_weights + dtypes] + found
+    backbone, int8 = (
+        backbone_class(checkpoint.info.config.backbone.kind),
+        ["int8"] * checkpoint.has_int8_weights,
+    )
+    if (
+        backbone.export_graph is not None
+        and find_spec("onnxruntime") is not None
+        and find_spec("onnx") is not None
+    ):
+        found = [("onnxruntime", dtype) for dtype in [*int8, "float32"]] + found
+    if backbone.openvino_graph is not None and find_spec("openvino") is not None:
+        found = [("openvino", dtype) for dtype in int8 + dtypes] + found
     return found
 
 
@@ -146,7 +155,7 @@ def made_of(checkpoint: Checkpoint) -> dict[str, str]:
     return {
         "processor": processor(),
         "threads": str(torch.get_num_threads()),
-        "versions": json.dumps(versions("jaspertc", "torch", "openvino")),
+        "versions": json.dumps(versions("jaspertc", "torch", "openvino", "onnxruntime")),
         "files": content_id(json.dumps(checkpoint.stamps)),
     }
 
