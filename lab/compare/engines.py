@@ -151,7 +151,8 @@ def _ctranslate2(folder: Path, precision: str, threads: int, positions: int) -> 
 
     # Its converter asks for what later versions of Transformers leave out, and names of tokens that it needs
     # for words alone.
-    unused = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "[UNK]")
+    known = Tokenizer.from_file(str(folder / TOKENIZER)).id_to_token(0)  # another would be added
+    unused = dict.fromkeys(("bos_token", "eos_token", "unk_token"), known)
     for name, values in (
         ("config.json", {"position_embedding_type": "absolute"}),
         ("tokenizer_config.json", unused),
