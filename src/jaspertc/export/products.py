@@ -15,6 +15,7 @@ from jaspertc.export.graph import Array, Graph, Value
 from jaspertc.model.int8 import Int8Matrix, quantize_rows
 
 WEIGHTS = ("float32", "float16", "int8")
+MIDDLE = np.array(128, dtype=np.uint8)  # what 0 is stored as
 
 
 def check_weights(weights: str) -> None:
@@ -41,6 +42,15 @@ def dense(layer: Any) -> Tensor:
     """A layer's weight in float32, (O, I)."""
     weight: Tensor = layer.dense() if isinstance(layer, Int8Matrix) else layer.weight.detach().float()
     return weight
+
+
+def unsigned(whole: Array) -> Array:
+    """int8 as uint8 around ``MIDDLE``.
+
+    Processors without VNNI add pairs of unsigned and signed products in 16 bits, which overflow; of two
+    unsigned ones they do not (ONNX Runtime's page on quantization).
+    """
+    return np.ascontiguousarray((whole.astype(np.int16) + int(MIDDLE)).astype(np.uint8))
 
 
 class Products:
@@ -85,9 +95,8 @@ class Products:
         scales = np.concatenate([scale for _, scale in pairs])[:, 0]
         sums: Array = (whole.sum(1, dtype=np.int64) * scales).astype(np.float32)
         rounded, scale, low = self._rounded(x)
-        product = graph.op(
-            "MatMulInteger", rounded, graph.weight(f"{name}.weight", np.ascontiguousarray(whole.T))
-        )
+        stored = graph.weight(f"{name}.weight", unsigned(whole.T))
+        product = graph.op("MatMulInteger", rounded, stored, np.array(0, np.uint8), MIDDLE)
         out = graph.cast(product, np.float32) * graph.weight(f"{name}.scale", scales) * scale
         if bias is None:
             return out + low * sums

@@ -15,13 +15,12 @@ from jaspertc.errors import InputError
 from jaspertc.export.backbones import layers_graph
 from jaspertc.export.compression import layout_of
 from jaspertc.export.graph import INLINE_BYTES, Array, Graph, Value, model_of
-from jaspertc.export.products import Products, array, int8_rows
+from jaspertc.export.products import MIDDLE, Products, array, int8_rows, unsigned
 from jaspertc.machine import cpu_has_vnni
 from jaspertc.model.backbones import Backbone
 from jaspertc.model.int8 import Int8Matrix
 from jaspertc.types import FloatArray, IntArray
 
-MIDDLE = np.array(128, dtype=np.uint8)  # what 0 is rounded to
 CONTRIBUTED = "com.microsoft"  # operators of ONNX Runtime's own
 
 
@@ -29,8 +28,7 @@ class RuntimeProducts(Products):
     """Products of float32 with float32 or, where a layer's weights are int8, of int8 with int8.
 
     Each row is rounded by itself, so a text's vector does not depend on its neighbours, to 255 values from
-    minus its largest to its largest. Processors without VNNI add pairs of unsigned and signed products in 16
-    bits, which overflow; there, both sides are unsigned (ONNX Runtime's page on quantization).
+    minus its largest to its largest. Without VNNI the weights are unsigned, too; see ``unsigned``.
 
     Args:
         every: int8 also for layers whose weights are not, because none are.
@@ -53,14 +51,14 @@ class RuntimeProducts(Products):
         pairs = [int8_rows(layer) for layer in layers]
         whole = np.concatenate([rows for rows, _ in pairs]).T
         scales = np.concatenate([scale for _, scale in pairs])[:, 0]
-        stored = whole if self._signed else (whole.astype(np.int16) + int(MIDDLE)).astype(np.uint8)
+        stored = np.ascontiguousarray(whole) if self._signed else unsigned(whole)
         most = graph.reduce("Max", abs(x), 1, keepdims=True)
         scale = graph.op("Max", most, np.array(1e-12, np.float32)) * (1 / 127)
         rounded = graph.op("QuantizeLinear", x / scale, np.array(1, np.float32), MIDDLE)
         out: Value = graph.op(
             "MatMulIntegerToFloat",
             rounded,
-            graph.weight(f"{name}.weight", np.ascontiguousarray(stored)),
+            graph.weight(f"{name}.weight", stored),
             np.array(1, np.float32),
             graph.weight(f"{name}.scale", scales),
             MIDDLE,
