@@ -116,10 +116,9 @@ def test_workers_share_a_port(model_folder: Path, tmp_path: Path) -> None:
         ).json()
         assert len(one["data"]) == 2
         os.kill(min(first), signal.SIGKILL)
-        until = time.monotonic() + 120
-        while (second := answering()) == first or min(first) in second:
+        until = time.monotonic() + 300
+        while len(second := answering(30)) < 2 or min(first) in second:
             assert time.monotonic() < until
-        assert len(second) == 2
     finally:
         process.terminate()
     assert process.wait(60) in (0, -15)

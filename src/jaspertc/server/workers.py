@@ -71,6 +71,15 @@ class Application:
         )
 
 
+class Supervisor(Multiprocess):
+    """Notices at once when a worker dies while it is asked whether it lives."""
+
+    def keep_subprocess_alive(self) -> None:
+        for process in self.processes:
+            process.child_conn.close()  # the worker's own end alone is open: without it, asking fails
+        super().keep_subprocess_alive()
+
+
 def serve_in_workers(application: Application, workers: int) -> None:
     """Answer in so many processes, each with the model and limits of its own, until SIGTERM or SIGINT.
 
@@ -89,7 +98,7 @@ def serve_in_workers(application: Application, workers: int) -> None:
         host, port = bound.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         logger.info("%d workers, listening on http://%s:%d", workers, name, port)
-        supervisor = Multiprocess(config, sockets=[bound])
+        supervisor = Supervisor(config, sockets=[bound])
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise ConfigError("a worker could not start, for the reason above; try without --workers")
