@@ -70,11 +70,15 @@ class Products:
         bias = None
         if layers[0].bias is not None:
             bias = np.concatenate([array(layer.bias) for layer in layers])
-        if self.weights == "int8":
+        if self._is_int8(layers[0]):
             return self._int8_product(name, x, layers, bias)
         matrix = self.matrix(f"{name}.weight", torch.cat([dense(layer) for layer in layers]))
         out = self.graph.op("MatMul", x, matrix)
         return out if bias is None else out + self.graph.weight(f"{name}.bias", bias)
+
+    def _is_int8(self, layer: Any) -> bool:
+        """Whether a layer's product, and that of those beside it, is one of int8."""
+        return self.weights == "int8"
 
     def matrix(self, name: str, weight: Tensor) -> Value:
         """A weight, (O, I), as what a product takes, (I, O) float32."""

@@ -15,7 +15,7 @@ from jaspertc.errors import InputError
 from jaspertc.export.backbones import layers_graph
 from jaspertc.export.compression import layout_of
 from jaspertc.export.graph import INLINE_BYTES, Array, Graph, Value, model_of
-from jaspertc.export.products import MIDDLE, Products, array, int8_rows, unsigned
+from jaspertc.export.products import MIDDLE, Products, int8_rows, unsigned
 from jaspertc.machine import cpu_has_vnni
 from jaspertc.model.backbones import Backbone
 from jaspertc.model.int8 import Int8Matrix
@@ -38,13 +38,8 @@ class RuntimeProducts(Products):
         super().__init__(graph, "float32")
         self._int8, self._every, self._signed = int8, every, cpu_has_vnni()
 
-    def linear(self, name: str, x: Value, *layers: Any) -> Value:
-        if not self._int8 or not (self._every or isinstance(layers[0], Int8Matrix)):
-            return super().linear(name, x, *layers)
-        bias = None
-        if layers[0].bias is not None:
-            bias = np.concatenate([array(layer.bias) for layer in layers])
-        return self._int8_product(name, x, layers, bias)
+    def _is_int8(self, layer: Any) -> bool:
+        return self._int8 and (self._every or isinstance(layer, Int8Matrix))
 
     def _int8_product(self, name: str, x: Value, layers: Sequence[Any], bias: Array | None) -> Value:
         graph = self.graph
