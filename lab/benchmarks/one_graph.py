@@ -65,7 +65,7 @@ class CompressedProducts(Products):
 
 
 def options(width: int) -> dict[str, Any]:
-    """As in ``OpenVINOBackbone``."""
+    """As ``OpenVINOLayers`` has them."""
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,
@@ -83,7 +83,7 @@ def compiled(graph: Graph, inputs: list[Any], outputs: list[Any], width: int) ->
 
 
 class ExportedLayers(Backbone):
-    """``OpenVINOBackbone`` with the layers of the exported graph; rectangles are planned as there."""
+    """``OpenVINOLayers`` with those of the exported graph; rectangles are planned as there."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone.config)

@@ -1,6 +1,7 @@
 """The runtime 'onnxruntime' against PyTorch in float32."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_what_it_has_not(model_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(onnx_layers, "INLINE_BYTES", 1000)
     with pytest.raises(InputError, match="too large for the runtime"):
         Embedder.load(model_folder, runtime="onnxruntime")
-    monkeypatch.setattr("jaspertc.engine.runtimes.onnx_runtime.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtraError, match=r"jaspertc\[export\]"):
         Embedder.load(model_folder, runtime="onnxruntime")
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
+from jaspertc.engine.runtimes.cpu_engine import EngineBackbone
 from jaspertc.engine.runtimes.openvino import layers
 from jaspertc.engine.runtimes.openvino.layers import CompiledGraph
-from jaspertc.engine.runtimes.openvino.runtime import OpenVINOBackbone
+from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
 from jaspertc.engine.runtimes.rows import CALL, CELL, STEP, plan_rows
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
@@ -128,7 +129,7 @@ def test_short_texts_in_int8_and_long_ones_with_expanded_matrices(
     expected = vectors(folder, rows, dtype="float32", ratio=0.5)
     model = Embedder.load(folder, runtime="openvino", dtype="int8")
     backbone = model.runtime.encoder.backbone
-    assert isinstance(backbone, OpenVINOBackbone)
+    assert isinstance(backbone, EngineBackbone)
     assert not backbone.layers._compiled
     first = model.encode_ids(rows[:2], ratio=0.5)
     assert list(backbone.layers._compiled) == [True]
@@ -152,7 +153,7 @@ def test_what_is_compiled_late_has_all_threads(folder: Path, rows: list[np.ndarr
     finally:
         torch.set_num_threads(1)
     backbone = model.runtime.encoder.backbone
-    assert isinstance(backbone, OpenVINOBackbone)
+    assert isinstance(backbone, EngineBackbone)
     assert len(backbone.layers._compiled) == 2
     for graph in backbone.layers._compiled.values():
         assert graph._compiled.get_property("INFERENCE_NUM_THREADS") == 2
@@ -207,13 +208,13 @@ def test_one_thread_of_pytorch_for_little_work(
     try:
         embedder = Embedder.load(make_model(backbone={"max_positions": 600}), runtime="openvino")
         seen: list[int] = []
-        forward = OpenVINOBackbone.forward
+        forward = EngineBackbone.forward
 
-        def counted(self: OpenVINOBackbone, *given: Any) -> torch.Tensor:
+        def counted(self: EngineBackbone, *given: Any) -> torch.Tensor:
             seen.append(torch.get_num_threads())
             return forward(self, *given)
 
-        monkeypatch.setattr(OpenVINOBackbone, "forward", counted)
+        monkeypatch.setattr(EngineBackbone, "forward", counted)
         embedder.encode_ids([np.arange(tokens) % 50], ratio=0.01)
         assert seen == [expected]
         assert torch.get_num_threads() == 2
@@ -234,7 +235,7 @@ def test_positions_are_not_rounded(make_model: Callable[..., Path]) -> None:
     x = torch.randn(1500, backbone.config.hidden_size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = backbone(x, layout)[-100:]
-        found = OpenVINOBackbone(backbone, "bfloat16")(x, layout)[-100:]
+        found = EngineBackbone(backbone, OpenVINORuntime.layers(backbone, "bfloat16"))(x, layout)[-100:]
     assert torch.nn.functional.cosine_similarity(expected, found).mean() >= 0.995
 
 

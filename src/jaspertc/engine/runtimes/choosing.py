@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from jaspertc.checkpoint import Checkpoint
+from jaspertc.engine.runtimes.onnx_runtime import ONNX_RUNTIME
+from jaspertc.engine.runtimes.openvino.runtime import OPENVINO
 from jaspertc.errors import DataFileError, InputError
 from jaspertc.files.hashes import content_id
 from jaspertc.files.json_files import read_json, write_json
 from jaspertc.machine import cpu_has_bfloat16
-from jaspertc.model.backbones import backbone_class
 from jaspertc.pytorch import torch
 from jaspertc.reports.origin import processor, versions
 from jaspertc.types import FloatArray, IntArray
@@ -83,18 +83,11 @@ def candidates(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     if cpu_has_bfloat16() and (stored == torch.bfloat16 or checkpoint.has_int8_weights):
         dtypes = ["bfloat16", "float32"]
     found = [("torch", dtype) for dtype in dtypes]
-    backbone, int8 = (
-        backbone_class(checkpoint.info.config.backbone.kind),
-        ["int8"] * checkpoint.has_int8_weights,
-    )
-    if (
-        backbone.export_graph is not None
-        and find_spec("onnxruntime") is not None
-        and find_spec("onnx") is not None
-    ):
-        found = [("onnxruntime", dtype) for dtype in [*int8, "float32"]] + found
-    if backbone.openvino_graph is not None and find_spec("openvino") is not None:
-        found = [("openvino", dtype) for dtype in int8 + dtypes] + found
+    kind, int8 = checkpoint.info.config.backbone.kind, ["int8"] * checkpoint.has_int8_weights
+    if ONNX_RUNTIME.can_compute(kind):
+        found = [(ONNX_RUNTIME.name, dtype) for dtype in [*int8, "float32"]] + found
+    if OPENVINO.can_compute(kind):
+        found = [(OPENVINO.name, dtype) for dtype in int8 + dtypes] + found
     return found
 
 

@@ -76,6 +76,7 @@ class OnnxLayers:
     """
 
     def __init__(self, backbone: Backbone, *, precision: str, threads: int) -> None:
+        self.threads = threads
         graph = Graph()
         every = not any(isinstance(part, Int8Matrix) for part in backbone.modules())
         states, lengths = Value(graph, "states"), Value(graph, "lengths")

@@ -14,7 +14,7 @@ from jaspertc.checkpoint import Checkpoint
 from jaspertc.engine.processes import computing
 from jaspertc.engine.runtimes.base import TOKEN_BUDGET, Runtime
 from jaspertc.engine.runtimes.openvino.layers import OpenVINOLayers
-from jaspertc.engine.runtimes.openvino.runtime import DTYPES, check_openvino
+from jaspertc.engine.runtimes.openvino.runtime import OPENVINO
 from jaspertc.engine.runtimes.openvino.weights import Weights
 from jaspertc.errors import CheckpointError, MissingExtraError
 from jaspertc.machine import thread_count
@@ -107,12 +107,12 @@ class LightRuntime(Runtime):
 
     def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", dtype: str = "auto") -> None:
         config = checkpoint.info.config
-        check_openvino(config.backbone.kind, device, dtype)
+        precision = OPENVINO.check(config.backbone.kind, device, dtype)
         try:
             from threadpoolctl import ThreadpoolController
         except ImportError as error:
             raise MissingExtraError("threadpoolctl", "cpu", "embedding without PyTorch") from error
-        self.precision = DTYPES[dtype] if dtype != "auto" or checkpoint.has_int8_weights else "float32"
+        self.precision = precision if dtype != "auto" or checkpoint.has_int8_weights else "float32"
         self._compressor = checkpoint.compressor
         if not self._compressor.computes_in_numpy():
             raise MissingExtraError("torch", "torch", f"the compressor {config.compressor.kind!r}")

@@ -1,0 +1,147 @@
+"""What runtimes have in common whose layers another engine computes, on the CPU.
+
+Shape legend: N texts, C compressed tokens, D model width.
+"""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import ClassVar, Protocol
+
+from jaspertc.engine.runtimes.torch_runtime import OnTheWay, TorchRuntime
+from jaspertc.errors import InputError, MissingExtraError
+from jaspertc.model.attention import PackedLayout
+from jaspertc.model.backbones import BACKBONES, Backbone, backbone_class
+from jaspertc.model.backbones.base import PreparedBackbone
+from jaspertc.model.encoder import Encoder
+from jaspertc.pytorch import Tensor, torch
+from jaspertc.text.packing import PackedBatch
+from jaspertc.types import FloatArray, IntArray
+
+logger = logging.getLogger(__name__)
+
+ALONE = 16_384  # tokens x threads up to which one thread does PyTorch's part
+
+
+class EngineLayers(Protocol):
+    """Layers in an engine.
+
+    Attributes:
+        threads: what they are computed with; an engine that has threads of its own does not read it.
+    """
+
+    threads: int
+
+    def __call__(self, x: FloatArray, lengths: IntArray) -> FloatArray:
+        """Token embeddings after compression, shape (C, D) -> last hidden states, shape (C, D).
+
+        Args:
+            lengths: compressed tokens of each text, shape (N,), which add up to C.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class CpuEngine:
+    """An engine beside PyTorch.
+
+    Attributes:
+        name: the runtime's.
+        packages: what is imported.
+        extra: of this package, which brings them.
+        graph: the attribute of ``Backbone`` that names the module with its layers.
+        dtypes: those to choose from, and what each computes in.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    extra: str
+    graph: str
+    dtypes: Mapping[str, str]
+
+    def can_compute(self, kind: str) -> bool:
+        """Whether it is installed and has this kind of backbone."""
+        has_graph = getattr(backbone_class(kind), self.graph) is not None
+        return has_graph and all(find_spec(package) is not None for package in self.packages)
+
+    def check(self, kind: str, device: str, dtype: str) -> str:
+        """What it computes this kind of backbone in.
+
+        Raises:
+            MissingExtraError: the engine is not installed.
+            InputError: another device than the CPU, an unknown dtype, or a backbone that has no graph.
+        """
+        if device not in ("auto", "cpu"):
+            raise InputError(f"device is {device!r}, the runtime {self.name!r} has 'cpu' only; use 'torch'")
+        if dtype not in self.dtypes:
+            raise InputError(f"dtype is {dtype!r}, the runtime {self.name!r} has {', '.join(self.dtypes)}")
+        if getattr(backbone_class(kind), self.graph) is None:
+            known = ", ".join(name for name, cls in BACKBONES.items() if getattr(cls, self.graph))
+            raise InputError(f"the runtime {self.name!r} has layers of {known}, not of {kind!r}; use 'torch'")
+        for package in self.packages:
+            try:
+                found = import_module(package)
+            except ImportError as error:
+                raise MissingExtraError(package, self.extra, f"the runtime {self.name!r}") from error
+            logger.info("runtime: %s %s on the CPU", package, found.__version__)
+        return self.dtypes[dtype]
+
+
+class EngineBackbone(PreparedBackbone):
+    """Another backbone's layers in an engine."""
+
+    def __init__(self, backbone: Backbone, layers: EngineLayers) -> None:
+        super().__init__(backbone)
+        self.layers = layers
+
+    def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:
+        """Token embeddings after compression, shape (C, D) -> last hidden states, shape (C, D)."""
+        return torch.from_numpy(self.layers(x.numpy(), layout.lengths))
+
+
+class CpuEngineRuntime(TorchRuntime):
+    """Vectors from packed batches: an engine has the layers, PyTorch lookup, compression and pooling.
+
+    Raises:
+        MissingExtraError, InputError: as ``CpuEngine.check``.
+    """
+
+    engine: ClassVar[CpuEngine]
+
+    def __init__(self, encoder: Encoder, *, device: str = "auto", dtype: str = "auto") -> None:
+        self._layers_in = self.engine.check(encoder.config.backbone.kind, device, dtype)
+        super().__init__(encoder, device="cpu", dtype="float32")
+        self.precision = self._layers_in
+
+    @staticmethod
+    @abstractmethod
+    def layers(backbone: Backbone, precision: str) -> EngineLayers:
+        """A backbone's layers, computed with as many threads as PyTorch has now."""
+
+    def _prepare_layers(self) -> None:
+        """The encoder itself gets other layers, so that the memory of its own can be freed."""
+        backbone = self.encoder.backbone
+        self.encoder.backbone = EngineBackbone(backbone, self.layers(backbone, self._layers_in))
+
+    def _start(self, batch: PackedBatch, targets: IntArray) -> OnTheWay:
+        with self._computing():
+            threads = torch.get_num_threads()  # one in a forked process, from here on
+            few = len(batch.ids) * threads <= ALONE
+            if isinstance(self.encoder.backbone, EngineBackbone):
+                self.encoder.backbone.layers.threads = threads  # and not one, which PyTorch has below
+            with torch_threads(1 if few else threads):
+                return super()._start(batch, targets)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """PyTorch on so many threads: idle ones spin for milliseconds, on cores that the engine needs by then."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
