@@ -49,6 +49,13 @@ class Fitting:
         """Tokens of a piece where texts are cut into pieces."""
         return min(self.positions, self._piece_length or PIECE_LENGTH)
 
+    def whole_up_to(self, options: EncodeOptions) -> int:
+        """A length up to which every text is one row that keeps all of its tokens; 0: not looked for."""
+        if options.threshold is not None or options.max_compressed is not None:
+            return 0
+        most = self.max_length
+        return min(self._threshold, self.piece_length, self.positions if most is None else most)
+
     def target_lengths(
         self,
         lengths: IntArray,

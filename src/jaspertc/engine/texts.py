@@ -25,6 +25,8 @@ from jaspertc.model.lengths import Ratio
 from jaspertc.text.packing import pack
 from jaspertc.types import FloatArray, IntArray, VectorArray
 
+CHARACTERS = 5  # of a token at most, when a text is so short that one look at its tokens is worth it
+
 
 class TextSide:
     """The text side of a model that is loaded."""
@@ -90,8 +92,28 @@ class TextSide:
 
     def embed_all(self, texts: Iterable[str], options: EncodeOptions) -> VectorArray:
         """Vectors of all texts, shape (N, E)."""
+        alone = self._alone(texts, options)
+        if alone is not None:
+            return self.finish(alone, options)
         blocks = list(self.embed(texts, options))
         return np.concatenate(blocks) if blocks else self.finish(self._no_vectors, options)
+
+    def _alone(self, texts: Iterable[str], options: EncodeOptions) -> FloatArray | None:
+        """The raw vector, shape (1, E), of a single short text that keeps all of its tokens, such as a query.
+
+        The shorter way of what ``_embed_blocks`` does; ``None``: this needs the longer one.
+        """
+        text = texts[0] if isinstance(texts, (list, tuple)) and len(texts) == 1 else None
+        most = self.fitting.whole_up_to(options)
+        if not isinstance(text, str) or len(text) > CHARACTERS * most or options.show_progress:
+            return None
+        self.check_dims(options.dims)
+        prefix = self.prompt_text(options.prompt, options.prompt_name)
+        self.ratios(options.ratio, [text])
+        (ids,) = self.tokenize([text], prompt=prefix, max_length=options.max_length)
+        if len(ids) > most:
+            return None
+        return check_finite(self.runtime.embed_one(ids))
 
     def embed_pieces(self, texts: Iterable[str], options: EncodeOptions) -> Iterator[TextPieces]:
         """The pieces of each text, in order; checked as ``embed`` does."""

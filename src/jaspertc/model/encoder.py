@@ -15,7 +15,7 @@ from jaspertc.model.poolers import POOLERS
 from jaspertc.model.transfer import to_device
 from jaspertc.pytorch import Tensor, nn
 from jaspertc.text.packing import PackedBatch
-from jaspertc.types import IntArray
+from jaspertc.types import FloatArray, IntArray
 
 
 class Encoder(nn.Module):
@@ -74,6 +74,17 @@ class Encoder(nn.Module):
         check_ids(batch.ids, self.backbone.token_table.num_embeddings)
         out: Tensor = self.compressor(self._look_up(batch.ids), batch, targets)
         return out
+
+    def rows(self, ids: IntArray) -> FloatArray:
+        """What the compressor reads of one text on a CPU, (L,) -> (L, D), once ``fold`` was called.
+
+        Raises:
+            InputError: a token id is outside the vocabulary.
+        """
+        check_ids(ids, self.backbone.token_table.num_embeddings)
+        found = self._look_up(ids)
+        rows: FloatArray = found.table.numpy()[ids]
+        return rows
 
     def _look_up(self, ids: IntArray) -> TokenRows:
         if self._folded is not None:

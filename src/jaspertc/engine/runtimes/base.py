@@ -1,13 +1,15 @@
 """What an Embedder asks of a runtime.
 
-Shape legend: N texts, C compressed tokens, D model width, E width of the vectors.
+Shape legend: N texts, L tokens of one text, C compressed tokens, D model width, E width of the vectors.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-from jaspertc.text.packing import PackedBatch
+import numpy as np
+
+from jaspertc.text.packing import PackedBatch, pack
 from jaspertc.types import FloatArray, IntArray
 
 # Compressed tokens per batch that keep the device busy; more only costs memory, since nothing is padded.
@@ -39,6 +41,10 @@ class Runtime(ABC):
     def embed_all(self, batches: Iterable[tuple[PackedBatch, IntArray]]) -> Iterator[FloatArray]:
         """``embed`` of each batch, in order."""
         return (self.embed(batch, targets) for batch, targets in batches)
+
+    def embed_one(self, ids: IntArray) -> FloatArray:
+        """As ``embed``'s, of one text that keeps all of its tokens: ids, shape (L,) -> (1, E)."""
+        return self.embed(pack([ids]), np.array([len(ids)], dtype=np.int64))
 
     @abstractmethod
     def embed_rows(self, rows: Any, lengths: IntArray) -> FloatArray:

@@ -64,14 +64,14 @@ class FoldedTable:
         stored = table.weight.detach()
         self._lookup, self._transform = table, transform
         self._lock = threading.Lock()
-        self._as_stored = transform is None and stored.is_floating_point()
+        as_stored = transform is None and stored.is_floating_point()
         dtype = stored.dtype if stored.is_floating_point() else torch.float32
-        self._table = stored if self._as_stored else torch.empty_like(stored, dtype=dtype)
-        self._ready = np.full(len(stored), self._as_stored)
+        self._table = stored if as_stored else torch.empty_like(stored, dtype=dtype)
+        self._ready = np.full(len(stored), as_stored)
 
     def __call__(self, ids: IntArray) -> TokenRows:
         """The tokens with these ids, shape (T,)."""
-        if not self._as_stored:
+        if not self._ready[ids].all():
             self._fill(ids)
         return TokenRows(self._table, ids)
 

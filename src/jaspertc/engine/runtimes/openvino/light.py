@@ -13,6 +13,7 @@ import numpy as np
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.engine.processes import computing
 from jaspertc.engine.runtimes.base import TOKEN_BUDGET, Runtime
+from jaspertc.engine.runtimes.cpu_engine import POOLERS, means
 from jaspertc.engine.runtimes.openvino.layers import OpenVINOLayers
 from jaspertc.engine.runtimes.openvino.runtime import OPENVINO
 from jaspertc.engine.runtimes.openvino.weights import Weights
@@ -35,21 +36,6 @@ class Cpu:
 
     def __str__(self) -> str:
         return self.type
-
-
-def means(rows: FloatArray, starts: IntArray) -> FloatArray:
-    """The mean of the rows from each start to the next, shape (C, D) -> (starts, D)."""
-    sizes = np.diff(np.append(starts, len(rows)))
-    out: FloatArray = np.add.reduceat(rows, starts)
-    out /= sizes[:, None]
-    return out
-
-
-POOLERS: dict[str, Callable[[FloatArray, IntArray], FloatArray]] = {
-    "mean": lambda states, offsets: means(states, offsets[:-1]),
-    "last": lambda states, offsets: states[offsets[1:] - 1],
-    "first": lambda states, offsets: states[offsets[:-1]],
-}
 
 
 class TokenTable:
