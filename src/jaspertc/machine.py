@@ -15,6 +15,11 @@ def cpu_has_bfloat16() -> bool:
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
+def computes_bfloat16(device_type: str) -> bool:
+    """Whether a kind of device (``cuda``, ``cpu`` ...) multiplies bfloat16 natively; GPUs are taken to."""
+    return device_type != "cpu" or cpu_has_bfloat16()
+
+
 def cpu_has_amx() -> bool:
     """Whether this CPU multiplies tiles of matrices (Intel's AMX)."""
     if not HAS_TORCH:

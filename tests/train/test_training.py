@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from small_training import OBJECTIVES, batch_at, exact, stage, student
 
 from jaspertc.errors import ConfigError, TrainingError
+from jaspertc.recipe.devices import measured_dtype
 from jaspertc.recipe.objective import Objective, weighted_losses
 from jaspertc.recipe.stages import Unfreeze
 from jaspertc.text.packing import pack
 from jaspertc.train.loop import run_stage
 from jaspertc.train.saving import average_weights, load_state, saved_states
-from jaspertc.train.step import StepBatch, accumulate_gradients
+from jaspertc.train.step import StepBatch, accumulate_gradients, autocast
 
 SETTINGS = {"ratio": 0.5, "threshold": 10, "seed": 3}
 
@@ -294,3 +295,13 @@ def test_wrong_objectives_are_named(changes: dict) -> None:
 def test_a_pattern_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="matches no parameter"):
         run_stage(student(), stage(trainable=("^haed",)), batch_at, tmp_path)
+
+
+def test_bfloat16_is_left_out_where_a_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.ones(2, 2)
+    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("jaspertc.machine.cpu_has_bfloat16", lambda has=has: has)
+        with autocast(torch.device("cpu"), torch.bfloat16, cache=True):
+            assert (x @ x).dtype == expected
+        if not torch.cuda.is_available():
+            assert measured_dtype() == expected

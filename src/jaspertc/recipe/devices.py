@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from jaspertc.errors import InputError
+from jaspertc.machine import computes_bfloat16
 
 HERE = "here"
 
@@ -63,9 +64,14 @@ def find_device(kind: str) -> Device | None:
     return DEVICES[kind.lower()]
 
 
-def measured_speed(seconds: float = 0.5, dtype: torch.dtype = torch.bfloat16) -> float:
-    """FLOP/s of matrix products of a type on this machine's first device."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def measured_dtype() -> torch.dtype:
+    """What training and teachers compute in here where a recipe says bfloat16."""
+    return torch.bfloat16 if computes_bfloat16(_first_device()) else torch.float32
+
+
+def measured_speed(seconds: float = 0.5, dtype: torch.dtype | None = None) -> float:
+    """FLOP/s of matrix products of a type, by default ``measured_dtype``, on this machine's first device."""
+    device, dtype = _first_device(), dtype or measured_dtype()
     x = torch.randn(2048, 1024, dtype=dtype, device=device)
     w = torch.randn(1024, 1024, dtype=dtype, device=device)
     (x @ w).sum().item()
@@ -74,3 +80,7 @@ def measured_speed(seconds: float = 0.5, dtype: torch.dtype = torch.bfloat16) ->
         (x @ w).sum().item()
         products += 1
     return products * 2 * x.shape[0] * w.shape[0] * w.shape[1] / (time.perf_counter() - started)
+
+
+def _first_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

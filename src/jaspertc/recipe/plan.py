@@ -10,7 +10,15 @@ from jaspertc.config import CompressorConfig, HeadConfig, ModelConfig
 from jaspertc.errors import InputError, JasperError
 from jaspertc.model.shapes import known_shape
 from jaspertc.recipe.costs import Cost, stage_cost, stage_models, teaching_cost
-from jaspertc.recipe.devices import HERE, HERE_EMBEDDING, HERE_TRAINING, Device, find_device, measured_speed
+from jaspertc.recipe.devices import (
+    HERE,
+    HERE_EMBEDDING,
+    HERE_TRAINING,
+    Device,
+    find_device,
+    measured_dtype,
+    measured_speed,
+)
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.recipe.student import Student
 from jaspertc.teachers import TeacherConfig
@@ -76,11 +84,12 @@ def plan(
     peak = flops_per_second or (device.peak if device else measured_speed())
     embedding = device.embedding if device else HERE_EMBEDDING
     share = device.training if device else HERE_TRAINING
+    dtype = str(measured_dtype()).removeprefix("torch.")
     notes = [
         f"{texts:,} texts of {length} tokens on average",
         f"{gpus} x {kind}: {peak / 1e9:,.0f} GFLOP/s each; embedding reaches {embedding:.0%} of it, "
         f"training {share:.0%}",
-        device.source if device else "measured here: bfloat16 matrix products, one after another",
+        device.source if device else f"measured here: {dtype} matrix products, one after another",
     ]
     teach = []
     for teacher in recipe.teachers:

@@ -18,6 +18,7 @@ from jaspertc.teaching.validation import PairSet, RetrievalSet, read_validation
 from jaspertc.text.packing import pack
 from jaspertc.text.tokenizer import Tokenizer
 from jaspertc.train.batches import TargetsOf, targets_by_role
+from jaspertc.train.step import autocast
 from jaspertc.train.tokens import Tokens, tokenize
 from jaspertc.types import FloatArray, IntArray
 
@@ -44,7 +45,7 @@ def encode_rows(
     training = encoder.training
     encoder.eval()
     try:
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with torch.inference_mode(), autocast(device, dtype, cache=True):
             for piece in plan_batches(targets, lengths, token_budget=TOKEN_BUDGET):
                 batch = pack([rows[number] for number in piece.tolist()])
                 vectors = encoder(batch, targets[piece]).float().cpu().numpy()
