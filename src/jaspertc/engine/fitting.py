@@ -51,8 +51,8 @@ class Fitting:
 
     def whole_up_to(self, options: EncodeOptions) -> int:
         """A length up to which every text is one row that keeps all of its tokens; 0: not looked for."""
-        if options.threshold is not None or options.max_compressed is not None:
-            return 0
+        if not self.can_compress or options.threshold is not None or options.max_compressed is not None:
+            return 0  # arguments to be checked
         most = self.max_length
         return min(self._threshold, self.piece_length, self.positions if most is None else most)
 
