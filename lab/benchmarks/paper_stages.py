@@ -11,6 +11,7 @@ then.
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -50,7 +51,7 @@ ratio = 1.0
 name = "second"
 kind = "jaspertc"
 model = "mini"
-prompts = {{ query = "query: ", document = "passage: " }}
+prompts = { query = "query: ", document = "passage: " }
 max_length = 64
 ratio = 1.0
 
@@ -76,7 +77,7 @@ expected_tokens = 50
 
 
 def toml(values: Mapping[str, Any]) -> str:
-    """A mapping as a table of TOML between braces or, at the top, in lines."""
+    """The lines of a table."""
     return "\n".join(f"{key} = {_value(value)}" for key, value in values.items())
 
 
@@ -87,7 +88,7 @@ def _value(value: Any) -> str:
 
 
 def write_recipe(folder: Path, steps: int) -> Path:
-    parts = [RECIPE.replace("{{", "{").replace("}}", "}")]
+    parts = [RECIPE]
     for stage in tomllib.loads(PAPER.read_text(encoding="utf-8"))["stages"]:
         kept = {key: value for key, value in stage.items() if key not in ("epochs", *SMALL)}
         sizes = {"steps": steps, "batch_size": BATCH["negatives" in stage]}
@@ -127,7 +128,7 @@ def run(command: str, recipe: Path) -> list[dict[str, Any]]:
     assert process.stdout is not None
     for line in process.stdout:
         print(line, end="", flush=True)
-        if line.startswith("stage "):
+        if re.match(r"stage \d+, ", line):
             parts.append({"part": line.split(":")[0], "begun": time.time(), "GiB": 0.0, "said": []})
         parts[-1]["said"].append(line.strip())
     watcher.join()

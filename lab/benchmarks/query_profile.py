@@ -71,20 +71,17 @@ def parts(model: Embedder, rounds: int) -> dict[str, dict[str, float]]:
             return timed_layers(*given)
 
     backbone: Any = runtime.encoder.backbone
-    layers, tokenize, names = (
-        backbone.layers,
-        model.texts.tokenize,
-        ("checks", "tokenizer", "lookup", "layers"),
-    )
+    layers, tokenize = backbone.layers, model.texts.tokenize
     timed_layers = marked(layers)
     backbone.layers, model.texts.tokenize = Marked(), marked(tokenize)  # type: ignore[method-assign]
-    found: dict[str, list[float]] = {name: [] for name in (*names, "pooling, head and vector", "whole call")}
+    names = ("checks", "tokenizer", "lookup", "layers", "pooling, head and vector", "whole call")
+    found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         marks.clear()
         begin = time.perf_counter()
         model.encode_query([QUERY])
         times = [begin, *marks, time.perf_counter()]
-        for name, seconds in zip(found, [*np.diff(times), times[-1] - begin]):
+        for name, seconds in zip(names, [*np.diff(times), times[-1] - begin]):
             found[name].append(float(seconds))
     backbone.layers, model.texts.tokenize = layers, tokenize  # type: ignore[method-assign]
     return {name: milliseconds(seconds[rounds // 5 :]) for name, seconds in found.items()}

@@ -71,22 +71,22 @@ class Encoder(nn.Module):
 
     def compress(self, batch: PackedBatch, targets: IntArray) -> Tensor:
         """Token lookup and the compressor: T ids -> (C, D)."""
-        check_ids(batch.ids, self.backbone.token_table.num_embeddings)
         out: Tensor = self.compressor(self._look_up(batch.ids), batch, targets)
         return out
 
     def rows(self, ids: IntArray) -> FloatArray:
-        """What the compressor reads of one text on a CPU, (L,) -> (L, D), once ``fold`` was called.
+        """What the compressor reads of one text, on a CPU, (L,) -> (L, D).
 
         Raises:
             InputError: a token id is outside the vocabulary.
         """
-        check_ids(ids, self.backbone.token_table.num_embeddings)
         found = self._look_up(ids)
-        rows: FloatArray = found.table.numpy()[ids]
-        return rows
+        table: FloatArray = found.table.numpy()
+        # In numpy: PyTorch would wake threads for it, which then spin on the cores that the layers need.
+        return table if found.index is None else table[found.index]
 
     def _look_up(self, ids: IntArray) -> TokenRows:
+        check_ids(ids, self.backbone.token_table.num_embeddings)
         if self._folded is not None:
             return self._folded(ids)
         table = self.backbone.token_table

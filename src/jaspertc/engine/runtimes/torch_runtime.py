@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from jaspertc.engine.processes import Computing, computing
 from jaspertc.engine.runtimes.base import TOKEN_BUDGET, Runtime
 from jaspertc.errors import InputError
-from jaspertc.machine import cpu_has_bfloat16
+from jaspertc.machine import computes_bfloat16
 from jaspertc.model.encoder import Encoder
 from jaspertc.pytorch import Tensor, torch
 from jaspertc.text.packing import PackedBatch
@@ -43,7 +43,7 @@ def choose_dtype(dtype: str, stored: torch.dtype, device: torch.device) -> torch
         InputError: not float32, bfloat16 or auto (float16 overflows in this model family).
     """
     if dtype == "auto":
-        native = device.type == "cuda" or (device.type == "cpu" and cpu_has_bfloat16())
+        native = device.type in ("cuda", "cpu") and computes_bfloat16(device.type)
         return torch.bfloat16 if stored == torch.bfloat16 and native else torch.float32
     if dtype not in DTYPES:
         hint = "; float16 overflows in this model family, use bfloat16" if dtype == "float16" else ""
