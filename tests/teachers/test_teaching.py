@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from teacher_fakes import cache_bytes, make_package, make_recipe, make_texts
 
+import preloaded
 from jaspertc.errors import CacheError, ConfigError, DataFileError, TeacherError
 from jaspertc.recipe.recipe import read_recipe
 from jaspertc.teachers.fusion import unit
@@ -363,22 +364,22 @@ def test_killed_ten_times_gives_the_same_bytes(tmp_path):
     dice = random.Random(5)
     options = {"count": 1500, "shard_rows": 32}
     recipe = make_recipe(tmp_path / "killed", seconds=0.001, **options)
-    command = [sys.executable, "-m", "jaspertc", "teach", str(recipe)]
     folder = tmp_path / "killed" / "cache" / "fake"
     rows = []
     for _ in range(10):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        while "checking the cache" not in process.stderr.readline():
-            assert process.poll() is None
-        time.sleep(dice.uniform(0.0, 0.25))
-        process.kill()
-        assert process.wait(60) == -signal.SIGKILL
-        process.stderr.close()
+        process, said = preloaded.start("teach", str(recipe))
+        with said:
+            while "checking the cache" not in said.readline():
+                assert process.is_alive()
+            time.sleep(dice.uniform(0.0, 0.25))
+            process.kill()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
         rows.append(len(VectorCache(folder)) if (folder / "manifest.json").exists() else 0)
         assert rows[-1] % 32 == 0
     assert rows == sorted(rows)
     assert 0 < rows[-1] < 1500
+    command = [sys.executable, "-m", "jaspertc", "teach", str(recipe)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     # The package's content is part of the identity, so the undisturbed run uses the same slow one.
     undisturbed = make_recipe(tmp_path / "undisturbed", seconds=0.001, **options)

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from teacher_fakes import make_package
 
+import preloaded
 from jaspertc import Embedder
 from jaspertc.errors import ConfigError, JasperError, TrainingError
 from jaspertc.recipe.recipe import read_recipe
@@ -298,26 +299,24 @@ def test_pairs_come_with_their_own_documents(make_run) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 def test_killed_ten_times_gives_the_same_weights(make_run) -> None:
     dice = random.Random(3)
-    recipe = make_run("killed", steps=40)
-    command = [sys.executable, "-m", "jaspertc", "distil", str(recipe)]
-    environment = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    recipe, unbroken = make_run("killed", steps=40), make_run("unbroken", steps=40)
     killed = 0
     while killed < 10:
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        assert process.stderr is not None
-        while "steps" not in process.stderr.readline():
-            assert process.poll() is None, "done before it was killed ten times"
-        time.sleep(dice.uniform(0.0, 0.5))
-        process.kill()
-        if process.wait(60) != -signal.SIGKILL:
+        process, said = preloaded.start("distil", str(recipe))
+        with said:
+            while "steps" not in said.readline():
+                assert process.is_alive(), "done before it was killed ten times"
+            time.sleep(dice.uniform(0.0, 0.5))
+            process.kill()
+        process.join(60)
+        if process.exitcode != -signal.SIGKILL:
             break
         killed += 1
     assert killed >= 5
-    subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
-    unbroken = make_run("unbroken", steps=40)
-    subprocess.run(
-        [*command[:4], str(unbroken)], check=True, capture_output=True, timeout=300, env=environment
-    )
+    for path in (recipe, unbroken):
+        command = [sys.executable, "-m", "jaspertc", "distil", str(path)]
+        environment = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+        subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
     for stage in ("", "1-distil", "2-compress", "3-dynamic", "4-contrastive"):
         other = weights(unbroken, stage)
         for name, value in weights(recipe, stage).items():
