@@ -12,11 +12,16 @@ from engine_shapes import BERT
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+import onnxruntime
+import torch
+from onnx import TensorProto, helper
+
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.engine.runtimes import onnx_layers
 from jaspertc.engine.runtimes.choosing import candidates
 from jaspertc.errors import InputError, MissingExtraError
+from jaspertc.export.graph import Graph, Value, model_of
 from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
 
 LENGTHS = (1, 3, 17, 30, 31, 64, 150, 40, 300, 2)
@@ -81,3 +86,25 @@ def test_a_forked_process_says_what_it_lacks(model_folder: Path, monkeypatch: py
     monkeypatch.setattr(model.runtime, "_threads", 2)
     with pytest.raises(InputError, match="forked"):
         model.encode_ids([ROWS[0]])
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_row_of_zeros_stays_one(signed: bool) -> None:
+    graph, layer = Graph(), torch.nn.Linear(64, 32)
+    products = onnx_layers.RuntimeProducts(graph, int8=True, every=True)
+    products._signed = signed
+    out = products.linear("layer", Value(graph, "x"), layer)
+    graph.nodes.append(helper.make_node("Identity", [out.name], ["out"]))
+    ends = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", width])]
+        for name, width in (("x", 64), ("out", 32))
+    ]
+    model = model_of(graph, inputs=ends[0], outputs=ends[1]).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    x = np.zeros((3, 64), np.float32)
+    x[1], x[2] = np.random.default_rng(0).standard_normal(64), 1e-30
+    (found,) = session.run(None, {"x": x})
+    bias = layer.bias.detach().numpy()
+    assert np.array_equal(found[[0, 2]], np.stack([bias, bias]))
+    exact = layer(torch.from_numpy(x)).detach().numpy()[1]
+    assert np.corrcoef(found[1], exact)[0, 1] > (0.999 if signed <= onnx_layers.cpu_has_vnni() else 0.9)

@@ -21,6 +21,7 @@ from jaspertc.model.backbones import Backbone
 from jaspertc.model.int8 import Int8Matrix
 from jaspertc.types import FloatArray, IntArray
 
+STEP = np.array(1 / 127, np.float32)  # between the values that rows are rounded to, of their largest
 CONTRIBUTED = "com.microsoft"  # operators of ONNX Runtime's own
 
 
@@ -48,19 +49,19 @@ class RuntimeProducts(Products):
         scales = np.concatenate([scale for _, scale in pairs])[:, 0]
         stored = np.ascontiguousarray(whole) if self._signed else unsigned(whole)
         most = graph.reduce("Max", abs(x), 1, keepdims=True)
-        scale = graph.op("Max", most, np.array(1e-12, np.float32)) * (1 / 127)
-        rounded = graph.op("QuantizeLinear", x / scale, np.array(1, np.float32), MIDDLE)
+        # In a row of zeros NaN is rounded to some number, which is then multiplied by zero.
+        rounded = graph.op("QuantizeLinear", x / most, STEP, MIDDLE)
         out: Value = graph.op(
             "MatMulIntegerToFloat",
             rounded,
             graph.weight(f"{name}.weight", stored),
-            np.array(1, np.float32),
+            STEP,
             graph.weight(f"{name}.scale", scales),
             MIDDLE,
             np.array(0, np.int8) if self._signed else MIDDLE,
             domain=CONTRIBUTED,
         )
-        out *= scale
+        out *= most
         return out if bias is None else out + graph.weight(f"{name}.bias", bias)
 
 
