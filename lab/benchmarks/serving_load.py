@@ -4,7 +4,8 @@
 
 Three parts in one run:
 
-1. throughput: the same texts through HTTP and through an Embedder in this process, in interleaved rounds;
+1. throughput: the same texts through HTTP and through an Embedder in this process, in interleaved rounds; 32
+   in a request, all requests at once, and one in a request, 64 connections that ask again once answered;
 2. load: clients that pause between requests, so that together they ask for a share (--load) of what part 1
    found possible; latencies, and the server's memory over time;
 3. overload: the same clients without pauses, for a sixth of the time; what is refused is refused with 429.
@@ -15,10 +16,13 @@ The last line is JSON.
 import argparse
 import asyncio
 import base64
+import json
 import random
+import re
 import statistics
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,7 @@ MIX = {"short": (0.70, 1), "paragraph": (0.18, 1), "long": (0.04, 1), "batch": (
 RATIOS = (None, 0.33)
 # How often the throughput part sends each text, so that a round lasts many seconds.
 PASSES = 8
+CONNECTIONS = 64
 
 
 @dataclass
@@ -123,26 +128,62 @@ def throughput(server: Server, embedder: Embedder, pool: Pool, rounds: int) -> d
     random.Random(0).shuffle(texts)
     groups = [texts[begin : begin + 32] for begin in range(0, len(texts), 32)]
 
-    async def through_http() -> None:
+    async def many_each() -> None:
         async with httpx.AsyncClient(base_url=server.url, timeout=600) as http:
             bodies = [{"model": "model", "input": group, "encoding_format": "base64"} for group in groups]
             answers = await asyncio.gather(*(http.post("/v1/embeddings", json=body) for body in bodies))
             assert all(answer.status_code == 200 for answer in answers), answers
 
+    async def one_each() -> None:
+        left = iter([_request(text) for text in texts])
+        await asyncio.gather(*(_connection(server, left) for _ in range(CONNECTIONS)))
+
     times = []
     for _ in range(rounds):
-        began = time.perf_counter()
-        embedder.encode(texts)
-        between = time.perf_counter()
-        asyncio.run(through_http())
-        times.append((between - began, time.perf_counter() - between))
-    shares = [own / http for own, http in times]
-    return {
-        "texts": len(texts),
-        "embedder_texts_per_s": round(len(texts) / statistics.median(own for own, _ in times), 2),
-        "http_texts_per_s": round(len(texts) / statistics.median(http for _, http in times), 2),
-        "http_share": [round(value, 3) for value in (statistics.median(shares), min(shares), max(shares))],
-    }
+        marks = [time.perf_counter()]
+        for step in (
+            lambda: embedder.encode(texts),
+            lambda: asyncio.run(many_each()),
+            lambda: asyncio.run(one_each()),
+        ):
+            step()
+            marks.append(time.perf_counter())
+        times.append(np.diff(marks))
+    own, *through_http = np.transpose(times)
+    report: dict[str, Any] = {"texts": len(texts), "embedder_texts_per_s": _per_second(len(texts), own)}
+    for name, seconds in zip(("http", "http_one_each"), through_http):
+        shares = own / seconds
+        report[f"{name}_texts_per_s"] = _per_second(len(texts), seconds)
+        report[f"{name}_share"] = [round(float(f(shares)), 3) for f in (np.median, np.min, np.max)]
+    return report
+
+
+def _per_second(count: int, seconds: Any) -> float:
+    return round(count / float(np.median(seconds)), 2)
+
+
+def _request(text: str) -> bytes:
+    """As it goes over the wire: a client that costs little, on the cores that the server computes with."""
+    body = json.dumps({"model": "model", "input": text, "encoding_format": "base64"}).encode()
+    head = [
+        "POST /v1/embeddings HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+async def _connection(server: Server, requests: Iterator[bytes]) -> None:
+    """One request after another over one connection."""
+    reader, writer = await asyncio.open_connection(*server.url.removeprefix("http://").split(":"))
+    for request in requests:
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 200 " in head.splitlines()[0], head
+        (length,) = re.findall(rb"(?i)content-length: *(\d+)", head)
+        await reader.readexactly(int(length))
+    writer.close()
 
 
 def requests_per_second(embedder: Embedder, pool: Pool) -> float:
@@ -175,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seconds", type=float, default=120, help="0: part 1 only")
     parser.add_argument("--load", type=float, default=0.7, help="share of what the model can compute")
     parser.add_argument("--max-wait", type=float, default=3, help="the server's --max-wait")
     parser.add_argument("--rounds", type=int, default=5)
@@ -190,6 +231,9 @@ def main() -> None:
     with running(arguments.model, *options, "600") as server:  # this part sends everything at once
         report["throughput"] = throughput(server, embedder, pool, arguments.rounds)
         print(report["throughput"], flush=True)
+    if not arguments.seconds:
+        write(report, arguments.output, "serving_load")
+        return
     with running(arguments.model, *options, str(arguments.max_wait)) as server:
         possible = requests_per_second(embedder, pool)
         pause = arguments.clients / (arguments.load * possible)
