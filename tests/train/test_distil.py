@@ -23,6 +23,7 @@ from jaspertc.errors import ConfigError, JasperError, TrainingError
 from jaspertc.recipe.recipe import read_recipe
 from jaspertc.recipe.stages import StageConfig
 from jaspertc.teaching.fill import Teaching
+from jaspertc.train import results
 from jaspertc.train.loop import StepReport
 from jaspertc.train.run import Distillation
 
@@ -228,6 +229,19 @@ def test_all_four_stages_and_what_they_leave(make_run) -> None:
     assert Distillation(read_recipe(recipe), progress=progress).run() == result
     assert told == [["preparing the tokens", 120, 120]] * 2
     assert all(torch.equal(before[name], value) for name, value in weights(recipe).items())
+
+
+def test_says_what_bfloat16_is_computed_in(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make_run(steps=1)
+    recipe.write_text(recipe.read_text().replace("steps = 1\n", 'steps = 1\ndtype = "bfloat16"\n', 1))
+    said: list[str] = []
+    monkeypatch.setattr(results, "computes_bfloat16", lambda kind: False)
+    Distillation(read_recipe(recipe), say=said.append).run()
+    assert [line.split(",")[0] for line in said if "bfloat16" in line or "stage" in line][:3] == [
+        "this processor multiplies no bfloat16: computed in float32",
+        "stage 1",
+        "stage 2",
+    ]
 
 
 def test_learns_what_the_teacher_says(make_run) -> None:

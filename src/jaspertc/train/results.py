@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import torch
+
 from jaspertc.errors import TrainingError
 from jaspertc.files.aside import remove_leftovers
 from jaspertc.files.json_files import read_json, write_json
@@ -18,6 +20,7 @@ from jaspertc.files.json_lines import read_log
 from jaspertc.files.lines import json_line, lines_aside
 from jaspertc.files.lock import locked
 from jaspertc.files.made_of import require_same
+from jaspertc.machine import computes_bfloat16
 from jaspertc.recipe.recipe import Recipe, training_sections
 from jaspertc.recipe.stages import StageConfig
 from jaspertc.train.curves import draw_stage
@@ -54,7 +57,12 @@ class StagedRun:
         first: how many of the recipe's stages come before them.
         result: the name of a stage's result in its folder.
         told: see ``Told``; left out, it runs alone and silent.
+
+    Attributes:
+        device: what subclasses compute on.
     """
+
+    device: torch.device
 
     def __init__(
         self,
@@ -129,8 +137,10 @@ class StagedRun:
         for index in range(last + 1) if only is None else [only]:
             if self.result_of(index).exists():
                 self.say(f"{self.title(index)}: complete")
-            else:
-                self.train(index, on_step)
+                continue
+            if self._configs[index].dtype == "bfloat16" and not computes_bfloat16(self.device.type):
+                self.say("this processor multiplies no bfloat16: computed in float32, which is faster here")
+            self.train(index, on_step)
         if not self.result_of(last).exists():
             return None
         if self.processes.rank == 0 and not self.handed_over.exists():

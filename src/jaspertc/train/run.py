@@ -23,7 +23,6 @@ from jaspertc.checkpoint.parts import scaled_head, turned_head
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.files.json_files import write_json
 from jaspertc.files.made_of import made_of
-from jaspertc.machine import computes_bfloat16
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.teaching.recipe_texts import RecipeTexts
@@ -157,8 +156,6 @@ class Distillation(StagedRun):
         states = saved_states(folder)
         since = f" from step {int(states[-1].name.removeprefix('step-'))}" if states else ""
         self.say(f"{self.title(index)}: {config.steps} steps{since}")
-        if config.dtype == "bfloat16" and not computes_bfloat16(self.device.type):
-            self.say("this processor does not multiply bfloat16: computed in float32, which is faster here")
 
         if self.processes.rank == 0 and not states:
             self.validate(encoder, index, 0)
