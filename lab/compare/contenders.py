@@ -4,7 +4,7 @@ Shape legend: N texts, E embedding width.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -229,12 +229,7 @@ def _sentences(spec: Spec, model: Path, settings: Settings, scratch: Path) -> Co
     )
 
 
-def agreement(vectors: Mapping[str, FloatArray], reference: str) -> dict[str, float]:
-    """The lowest cosine of each contender's vectors to the reference's, text by text."""
-    base = vectors[reference]
-    found = {}
-    for name, mine in vectors.items():
-        if mine.shape == base.shape:
-            norms = np.linalg.norm(mine, axis=1) * np.linalg.norm(base, axis=1)
-            found[name] = float(((mine * base).sum(1) / np.maximum(norms, 1e-30)).min())
-    return found
+def lowest_cosine(vectors: FloatArray, reference: FloatArray) -> float:
+    """Of two ways to compute the same texts, each of shape (N, D)."""
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(reference, axis=1)
+    return float(((vectors * reference).sum(1) / np.maximum(norms, 1e-30)).min())

@@ -10,11 +10,11 @@ import torch
 
 from jaspertc.config import BackboneConfig
 from jaspertc.types import FloatArray
-from lab.compare.contenders import Contender, agreement
+from lab.compare.contenders import Contender, lowest_cosine
 from lab.compare.gemm import gemm_rate
 from lab.compare.inputs import Inputs
 from lab.compare.outside import Outside
-from lab.compare.protocols import Source, Unit
+from lab.compare.protocols import Cell, Source, Unit
 from lab.compare.settings import Settings
 from lab.compare.starting import start_fresh
 from lab.compare.store import Results
@@ -110,15 +110,24 @@ def _describe(
         vectors[cell.label] = np.concatenate([contender.vectors(call, cell.ratio) for call in calls])
         tell(cell.label)
     for cell in unit.cells:
-        if not contenders[cell.contender].spec.compresses:
+        contender = contenders[cell.contender]
+        reference = next((other for other in unit.cells if _exact_for(cell, other, contenders)), None)
+        if reference is None or reference == cell:
             continue
-        padded = (
-            other
-            for other in unit.cells
-            if contenders[other.contender].spec.kind == "padded" and other.ratio == cell.ratio
-        )
-        reference = next(padded, None)
-        if reference is not None and reference != cell:
-            pair = {label: vectors[label] for label in (cell.label, reference.label)}
-            facts[cell.label]["cosine"] = round(agreement(pair, reference.label)[cell.label], 6)
+        exact = contenders[reference.contender]
+        lengths, most = contender.lengths(inputs), exact.shape.max_positions if exact.shape else 0
+        whole = (lengths <= most) & (
+            exact.lengths(inputs) <= most
+        )  # longer ones are cut, squeezed or in pieces
+        mine, theirs = (vectors[label][whole] for label in (cell.label, reference.label))
+        if len(mine) and mine.shape == theirs.shape:
+            facts[cell.label]["cosine"] = round(lowest_cosine(mine, theirs), 6)
     return facts
+
+
+def _exact_for(cell: Cell, other: Cell, contenders: Mapping[str, Contender]) -> bool:
+    """Whether ``other`` computes what ``cell`` means to compute: the same model with Transformers."""
+    mine, theirs = (contenders[item.contender].spec for item in (cell, other))
+    if mine.compresses:
+        return theirs.kind == "padded" and other.ratio == cell.ratio
+    return theirs.kind == "plain" and mine.kind != "peer"

@@ -26,7 +26,8 @@ NOTE = (
     "Times are medians (lowest to highest round). x padded, x plain: how many times as fast as that "
     "contender in the same round, at the same ratio for padded. time / floor: measured time over that of "
     "the layers' FLOPs at the speed of matrix products of the same precision, timed in the same rounds; in "
-    "brackets the share of that speed that was reached. cosine: the lowest to padded's vectors."
+    "brackets the share of that speed that was reached. cosine: the lowest to padded's vectors, or to "
+    "plain's of what does not compress, of texts that the positions hold."
 )
 
 

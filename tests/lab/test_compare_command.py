@@ -60,6 +60,8 @@ def test_results_in_three_formats(model_folder, hugging_face, tmp_path):
     assert cells["ours @ 0.3"]["tokens"] == 3 * 40
     assert cells["ours @ 0.3"]["cosine"] > 0.99999
     assert cells["ours @ 0.3"]["flops"] < cells["plain"]["flops"]
+    assert cells["st-torch"]["cosine"] > 0.99
+    assert "cosine" not in cells["plain"] | cells["e5"]
 
     page = (out / "report.html").read_text()
     assert page.count("<svg") == 3
