@@ -3,8 +3,8 @@
 float32: the largest difference before normalisation, over token ids of 14 lengths (those of the golden
 vectors) and 8 ratios, each alone and in mixed batches of five. int8: the lowest and mean cosine, on texts.
 
-python lab/benchmarks/export_accuracy.py mini tests/golden/tiny-a GRAFT
-python lab/benchmarks/export_accuracy.py mini --texts TEXTS.jsonl.gz --texts MORE.jsonl.gz --count 1000
+python -m lab.benchmarks.export_accuracy mini tests/golden/tiny-a GRAFT
+python -m lab.benchmarks.export_accuracy mini --texts TEXTS.jsonl.gz --texts MORE.jsonl.gz --count 1000
 """
 
 import argparse

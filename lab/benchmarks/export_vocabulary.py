@@ -4,7 +4,7 @@ nDCG@10 on retrieval sets, for several --min-count, single characters that do no
 Vectors are the OpenVINO runtime's: a pruned file has the rows of the same tokens. A few are compared with the
 file's own, in ONNX Runtime.
 
-python lab/benchmarks/export_vocabulary.py mini --texts TEXTS.jsonl.gz --set FOLDER --min-count 20
+python -m lab.benchmarks.export_vocabulary mini --texts TEXTS.jsonl.gz --set FOLDER --min-count 20
 """
 
 import argparse

@@ -2,8 +2,8 @@
 place, and against the whole exported graph; weights int8 in the same form, the same options, one thread.
 Times are CPU seconds of this process, so that other processes matter little.
 
-python lab/benchmarks/one_graph.py mini --rounds 15
-python lab/benchmarks/one_graph.py 600m --layers 4 --rounds 7
+python -m lab.benchmarks.one_graph mini --rounds 15
+python -m lab.benchmarks.one_graph 600m --layers 4 --rounds 7
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The report's recipe at its true shape, a few steps of every stage: does it run here, in how much memory?
 
-    python lab/benchmarks/paper_stages.py SCRATCH --steps 2
+    python -m lab.benchmarks.paper_stages SCRATCH --steps 2
 
 Stages, losses and learning rates are those of recipes/paper-600m.toml; the student has the released shape,
 random weights and the built-in model's tokenizer. What no such machine holds is made small: few texts a step

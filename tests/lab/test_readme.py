@@ -20,3 +20,11 @@ def test_every_script_has_a_line():
 def test_links_lead_to_files(page):
     links = re.findall(r"\]\((?!\w+:)([^)#\s]+)", page.read_text(encoding="utf-8"))
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_what_imports_the_lab_is_run_as_a_module():
+    texts = [path.read_text(encoding="utf-8") for path in [*PAGES, *ROOT.glob("lab/**/*.py")]]
+    scripts = {name for text in texts for name in re.findall(r"python (lab/[\w/]+\.py)", text)}
+    assert len(scripts) > 10
+    imports = re.compile(r"^(from|import) lab\b", re.MULTILINE)
+    assert not [name for name in scripts if imports.search((ROOT / name).read_text(encoding="utf-8"))]
