@@ -116,9 +116,8 @@ def _describe(
             continue
         exact = contenders[reference.contender]
         lengths, most = contender.lengths(inputs), exact.shape.max_positions if exact.shape else 0
-        whole = (lengths <= most) & (
-            exact.lengths(inputs) <= most
-        )  # longer ones are cut, squeezed or in pieces
+        # Longer texts are cut, squeezed or in pieces.
+        whole = np.maximum(lengths, exact.lengths(inputs)) <= most
         mine, theirs = (vectors[label][whole] for label in (cell.label, reference.label))
         if len(mine) and mine.shape == theirs.shape:
             facts[cell.label]["cosine"] = round(lowest_cosine(mine, theirs), 6)
