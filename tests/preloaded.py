@@ -7,14 +7,15 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TextIO
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["jaspertc.cli", "jaspertc.train.run", "jaspertc.teaching.fill"])
+LOADED = ["jaspertc.cli", "jaspertc.train.run", "jaspertc.teaching.fill"]
 
 
 def start(*arguments: str) -> tuple[BaseProcess, TextIO]:
     """``jaspertc ARGUMENTS`` on one thread, and what it writes to standard error."""
-    reader, writer = FORKS.Pipe(duplex=False)
-    process = FORKS.Process(target=_run, args=(arguments, writer))
+    forks = multiprocessing.get_context("forkserver")  # which not every platform has
+    forks.set_forkserver_preload(LOADED)
+    reader, writer = forks.Pipe(duplex=False)
+    process = forks.Process(target=_run, args=(arguments, writer))
     process.start()
     writer.close()
     with reader:
