@@ -285,7 +285,7 @@ def test_long_texts_are_learnt_in_pieces(make_run) -> None:
 
 def test_tokens_without_prompt_are_those_of_the_text_alone(make_run) -> None:
     run = Distillation(read_recipe(make_run()))
-    tokenizer = run.checkpoint.tokenizer
+    tokenizer = run.tokenizer
     number = run.tokens.numbers["q:3"]
     text = json.loads((run.training.folder.parent / "pairs.jsonl").read_text().splitlines()[3])["query"]
     assert run.tokens.row(number).tolist() == tokenizer.encode_batch(["Find: " + text])[0].tolist()

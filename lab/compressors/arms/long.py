@@ -56,7 +56,7 @@ RATIOS = (1.0, 0.33, 0.1)
 LOWEST, HIGHEST = 0.05, 0.6  # ratios in training, log-uniform
 THRESHOLD = 32  # in training
 GROUPS, NEIGHBOURS = 4, 3
-RATE, FASTER = 5e-5, {"weighted-average": 200, "slot-average": 200}  # others: 20 times
+RATE, FASTER = 2e-5, {"weighted-average": 500, "slot-average": 500}  # others: 50 times
 WARM_UP = 10
 TOGETHER = 4096  # tokens computed in a call
 LONGEST = "257-512"
@@ -81,8 +81,8 @@ class Pairs:
     nearest: Tensor
 
 
-def read_pairs(embedder: Engine, folder: Path, each: int) -> Pairs:
-    """Pairs that hash into [0, 0.6): none is a validation pair."""
+def read_pairs(embedder: Engine, folder: Path, each: int, cache: Path) -> Pairs:
+    """Pairs that hash into [0, 0.6): none is a validation pair. The bank is kept in a file of ``cache``."""
     found: dict[str, str] = {}
     for name, sources in SOURCES.items():
         rows = [row for _, row in read_objects(folder / f"{name}.jsonl.gz") if row["source"] in sources]
@@ -94,7 +94,11 @@ def read_pairs(embedder: Engine, folder: Path, each: int) -> Pairs:
         found.update(long[:each])
     texts = embedder.tokenize(list(found), prompt=embedder.prompts["document"])
     queries = embedder.tokenize(list(found.values()), prompt=embedder.prompts["query"])
-    bank = torch.from_numpy(embedder.encode_ids(texts + queries, ratio=1.0))
+    path = cache / f"bank-{embedder.fingerprint[:12]}-{each}.npy"
+    if not path.exists():
+        np.save(path.with_suffix(".part.npy"), embedder.encode_ids(texts + queries, ratio=1.0))
+        path.with_suffix(".part.npy").rename(path)
+    bank = torch.from_numpy(np.load(path))
     number, count = torch.arange(2 * len(texts)), len(texts)
     scores = bank @ bank.T
     scores[number, number] = -torch.inf
@@ -218,8 +222,8 @@ def run(options: argparse.Namespace) -> None:
             trained, own = with_arm(encoder, name, seed)
             begin, losses = time.monotonic(), list[float]()
             if name == arm:
-                data = data or read_pairs(embedder, options.data, options.each)
-                losses = train(trained, own, FASTER.get(name, 20), data, options.steps, seed)
+                data = data or read_pairs(embedder, options.data, options.each, options.runs)
+                losses = train(trained, own, FASTER.get(name, 50), data, options.steps, seed)
             seconds = round(time.monotonic() - begin)
             found = {}
             for task in tasks:
@@ -299,9 +303,9 @@ def main() -> None:
     running.add_argument("--arms", nargs="*", default=[BASE, "adaptive-average", *ARMS, *LATER, "wider-mlp"])
     running.add_argument("--sets", nargs="*", type=Path, default=[])
     running.add_argument("--each", type=int, default=2000, help="training pairs of a language")
-    running.add_argument("--steps", type=int, default=120)
+    running.add_argument("--steps", type=int, default=80)
     running.add_argument("--seeds", type=int, default=3)
-    running.add_argument("--most", type=int, default=400, help="validation pairs of a file")
+    running.add_argument("--most", type=int, default=300, help="validation pairs of a file")
     running.set_defaults(do=run)
     showing = commands.add_parser("table")
     showing.add_argument("runs", type=Path)

@@ -184,6 +184,7 @@ def run_steps(
             on_step(report)
         if validate is not None and _is_due(step + 1, config):
             validate(step + 1)
+    optimizer.zero_grad(set_to_none=True)  # whoever holds the model does not hold its gradients
     return reports
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from jaspertc.checkpoint import load_checkpoint, save_checkpoint
+from jaspertc.checkpoint.load import Checkpoint
 from jaspertc.checkpoint.parts import scaled_head, turned_head
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.files.json_files import write_json
@@ -64,16 +65,17 @@ class Distillation(StagedRun):
         self.say(f"{len(texts)} texts; checking the teachers' vectors")
         self.targets = Targets(recipe, texts)
         self.say("loading the student")
-        self.checkpoint, self._first_student = load_student(
-            self.student, self.targets.dims, seed=recipe.text_stages[0].seed
-        )
+        checkpoint, first = self._load_student()
+        self.tokenizer, self._piece_length = checkpoint.tokenizer, checkpoint.info.piece_length
+        self._made_from, self._first_config = checkpoint.fingerprint, first.config
+        del checkpoint, first  # loaded again for the first stage, which trains it in place
         self.check_stages()
         self.say("preparing the tokens")
         if self.processes.rank:
             self.processes.wait()  # for the first, which writes them
         with self.progress("preparing the tokens", len(texts)) as advance:
             self.tokens = prepare_tokens(
-                recipe, texts, self.checkpoint.tokenizer, self.training.folder / "tokens", advance=advance
+                recipe, texts, self.tokenizer, self.training.folder / "tokens", advance=advance
             )
         if not self.processes.rank:
             self.processes.wait()
@@ -82,6 +84,10 @@ class Distillation(StagedRun):
             for stage in recipe.text_stages
         ]
 
+    def _load_student(self) -> tuple[Checkpoint, Encoder]:
+        seed = self.recipe.text_stages[0].seed
+        return load_student(self.student, self.targets.dims, seed=seed)
+
     def check_stages(self) -> None:
         """Raise ConfigError unless each stage can follow the one before."""
         names = [teacher.name for teacher in self.recipe.teachers]
@@ -89,7 +95,7 @@ class Distillation(StagedRun):
             if name not in names:
                 raise ConfigError(f"[student] result_weights names {name!r}, teachers are {', '.join(names)}")
         with torch.device("meta"):
-            encoder = Encoder(self._first_student.config)
+            encoder = Encoder(self._first_config)
             for stage in self.recipe.text_stages:
                 encoder = for_stage(encoder, stage)
                 patterns = [*stage.trainable, *(later.parameters for later in stage.unfreeze)]
@@ -108,7 +114,7 @@ class Distillation(StagedRun):
     def _common(self) -> dict[str, Any]:
         """What all stages are made of, beside their own settings and data."""
         student = {key: value for key, value in asdict(self.student).items() if key not in LAST_KEYS}
-        student["model"] = self.checkpoint.fingerprint
+        student["model"] = self._made_from
         return {"student": student, "tokens": self.tokens.identity, **self.targets.identity}
 
     def record(self, index: int) -> dict[str, Any]:
@@ -131,7 +137,7 @@ class Distillation(StagedRun):
             TrainingError: the stage before is not complete.
         """
         if index == 0:
-            encoder = self._first_student
+            _, encoder = self._load_student()
             if self.student.head == "fit":
                 chosen = np.flatnonzero(np.isin(np.arange(len(self.tokens)), self.held_out, invert=True))
                 chosen = chosen[np.argsort(self.tokens.spread[chosen], kind="stable")]
@@ -192,7 +198,7 @@ class Distillation(StagedRun):
     @cached_property
     def watch(self) -> Watch:
         """Validation, read when first needed."""
-        return Watch(self.recipe, self.checkpoint.tokenizer, self.tokens, self.held_out, self.targets.vectors)
+        return Watch(self.recipe, self.tokenizer, self.tokens, self.held_out, self.targets.vectors)
 
     def _save(self, folder: Path, encoder: Encoder, weights: str, threshold: int) -> None:
         student = self.student
@@ -201,11 +207,11 @@ class Distillation(StagedRun):
         save_checkpoint(
             folder,
             encoder,
-            tokenizer_json=self.checkpoint.tokenizer.to_json(),
+            tokenizer_json=self.tokenizer.to_json(),
             prompts=student.prompts,
             default_prompt_name=student.default_prompt,
             weights=weights,
-            piece_length=self.checkpoint.info.piece_length,
+            piece_length=self._piece_length,
         )
 
     def hand_over(self) -> None:
