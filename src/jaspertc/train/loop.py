@@ -143,7 +143,9 @@ def run_steps(
     if config.steps is None:
         raise ConfigError(f"{config.name}.steps is missing; work it out from epochs first")
     settings = made_of(config.settings()) if record is None else record
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    # On a CPU in one pass: else temporaries of the largest matrix come on top, twice.
+    fused = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=fused or None)
     states = saved_states(folder)
     done = load_state(states[-1], model, optimizer, settings) if states else 0
     if write:
