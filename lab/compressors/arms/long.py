@@ -314,3 +314,7 @@ def main() -> None:
     options = parser.parse_args()
     COMPRESSORS.update(ARMS | CONTROLS)
     options.do(options)
+
+
+if __name__ == "__main__":
+    main()
