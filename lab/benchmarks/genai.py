@@ -43,14 +43,17 @@ def write(options: argparse.Namespace) -> None:
 
 
 def texts_of(model: Embedder, tokens: int, count: int) -> list[str]:
-    """Texts of about so many tokens each, out of the samples' words."""
-    words = " ".join(row["text"] for row in load_samples("passages")).split()
+    """Texts of so many tokens each (one or two less where words do not fit), of the samples' English words."""
+    words = [word for row in load_samples("passages") for word in row["text"].split() if word.isascii()]
     random = np.random.default_rng(tokens)
     found = []
     for _ in range(count):
-        drawn = random.permutation(words)[:tokens]
-        ends = np.cumsum([len(ids) - 2 for ids in model.tokenize([" " + word for word in drawn])])
-        found.append(" ".join(drawn[: max(1, int(np.searchsorted(ends, tokens - 2)))]))
+        text = words[0]
+        for word in random.choice(words, 2 * tokens):
+            longer = f"{text} {word}"
+            if len(model.tokenize([longer])[0]) <= tokens:
+                text = longer
+        found.append(text)
     return found
 
 

@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jaspertc import Embedder
-from jaspertc.checkpoint import load_checkpoint, resolve
+from jaspertc.checkpoint import load_checkpoint, resolve, save_checkpoint
 from jaspertc.engine.embedder import Embedder as Engine
 from jaspertc.files.json_lines import read_objects
 from jaspertc.losses import contrastive_loss, positive_indices
@@ -202,6 +202,20 @@ def gains_of(encoder: Encoder, embedder: Engine, task: RetrievalSet) -> dict[flo
     }
 
 
+def save(encoder: Encoder, embedder: Engine, folder: Path) -> None:
+    """A trained model as a checkpoint, to be judged by other commands."""
+    info = embedder.checkpoint.info
+    save_checkpoint(
+        folder,
+        encoder,
+        tokenizer_json=embedder.checkpoint.tokenizer.to_json(),
+        prompts=info.prompts,
+        default_prompt_name=info.default_prompt_name,
+        weights="float32",
+        piece_length=info.piece_length,
+    )
+
+
 def run(options: argparse.Namespace) -> None:
     """Each arm and seed that the folder does not hold yet: a file of gains and one of facts."""
     embedder = Embedder.load(options.model)
@@ -224,6 +238,8 @@ def run(options: argparse.Namespace) -> None:
             if name == arm:
                 data = data or read_pairs(embedder, options.data, options.each, options.runs)
                 losses = train(trained, own, FASTER.get(name, 50), data, options.steps, seed)
+                if options.models:
+                    save(trained, embedder, options.models / f"{name}-{seed}")
             seconds = round(time.monotonic() - begin)
             found = {}
             for task in tasks:
@@ -306,6 +322,7 @@ def main() -> None:
     running.add_argument("--steps", type=int, default=80)
     running.add_argument("--seeds", type=int, default=3)
     running.add_argument("--most", type=int, default=300, help="validation pairs of a file")
+    running.add_argument("--models", type=Path, help="keep trained models in this folder")
     running.set_defaults(do=run)
     showing = commands.add_parser("table")
     showing.add_argument("runs", type=Path)
