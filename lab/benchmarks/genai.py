@@ -43,7 +43,7 @@ def write(options: argparse.Namespace) -> None:
 
 
 def texts_of(model: Embedder, tokens: int, count: int) -> list[str]:
-    """Texts of so many tokens each (one or two less where words do not fit), of the samples' English words."""
+    """Texts of so many tokens each (less by one where no word fits), of the samples' English words."""
     words = [word for row in load_samples("passages") for word in row["text"].split() if word.isascii()]
     random = np.random.default_rng(tokens)
     found = []
