@@ -1,5 +1,6 @@
 """Whole runs with a small model: what they leave, how they resume, what stops them before they start."""
 
+import gc
 import json
 import random
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +22,12 @@ from teacher_fakes import make_package
 import preloaded
 from jaspertc import Embedder
 from jaspertc.errors import ConfigError, JasperError, TrainingError
+from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.recipe import read_recipe
 from jaspertc.recipe.stages import StageConfig
 from jaspertc.teaching.fill import Teaching
 from jaspertc.train import results
-from jaspertc.train.loop import StepReport
+from jaspertc.train.loop import StepReport, run_stage
 from jaspertc.train.run import Distillation
 
 WORDS = (
@@ -242,6 +245,21 @@ def test_says_what_bfloat16_is_computed_in(make_run, monkeypatch: pytest.MonkeyP
         "stage 1",
         "stage 2",
     ]
+
+
+def test_a_stage_holds_no_student_of_those_before(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    students: list[weakref.ref[Encoder]] = []
+
+    def watched(encoder: Encoder, *args: object, **named: object) -> None:
+        gc.collect()
+        assert [student() for student in students] == [None] * len(students)
+        students.append(weakref.ref(encoder))
+        run_stage(encoder, *args, **named)
+        assert all(parameter.grad is None for parameter in encoder.parameters())
+
+    monkeypatch.setattr("jaspertc.train.run.run_stage", watched)
+    Distillation(read_recipe(make_run(steps=1))).run()
+    assert len(students) == 4
 
 
 def test_learns_what_the_teacher_says(make_run) -> None:

@@ -3,6 +3,7 @@
 from jaspertc.config import HeadConfig
 from jaspertc.pytorch import Tensor, nn, torch
 from jaspertc.pytorch import functional as F
+from jaspertc.types import FloatArray
 
 
 class Head(nn.Module):
@@ -25,6 +26,18 @@ class Head(nn.Module):
         if self.training and len(self.extra):
             return torch.cat([main, *(_linear(layer, x) for layer in self.extra)], dim=-1)
         return main
+
+    def of_array(self, x: FloatArray) -> FloatArray:
+        """``forward`` in inference, in numpy, of a head in float32 on the CPU: (N, D) -> (N, E).
+
+        For one text PyTorch takes three times as long where other work has emptied the caches.
+        """
+        if self.linear is None:
+            return x
+        out: FloatArray = x @ self.linear.weight.detach().numpy().T
+        if self.linear.bias is not None:
+            out += self.linear.bias.detach().numpy()
+        return out
 
 
 def _linear(layer: nn.Module, x: Tensor) -> Tensor:

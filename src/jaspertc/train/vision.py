@@ -141,7 +141,7 @@ class VisionRun(StagedRun):
             if watched:
                 watched_features = self._features(tower, watched, index, 1)
         if stage.start == "fit" and not stage.mlp_size and features is not None and index == 0:
-            tokenizer = self.texts.tokenizer
+            tokenizer = self.texts.checkpoint.tokenizer
             fit_projection(tower, train, features, min(stage.tokens), self.frozen, tokenizer)
         batches = PictureBatches(
             stage, train, tower, features, captions.vectors, captions.numbers, captions.targets
@@ -184,7 +184,7 @@ class VisionRun(StagedRun):
                 raise TrainingError(f"stage {stage.name} starts from {before}, which is not complete")
             return read_vision(before, self.frozen.config.backbone.hidden_size).to(self.device)
         assert stage.encoder is not None
-        tokenizer = self.texts.tokenizer
+        tokenizer = self.texts.checkpoint.tokenizer
         prompt = self.texts.prompt_text(None, stage.caption_prompt)
         encoder = read_image_encoder(stage.encoder)
         return new_tower(stage, encoder, self.frozen, tokenizer, prompt).to(self.device)
