@@ -132,9 +132,9 @@ def test_short_texts_in_int8_and_long_ones_with_expanded_matrices(
     assert isinstance(backbone, EngineBackbone)
     assert not backbone.layers._compiled
     first = model.encode_ids(rows[:2], ratio=0.5)
-    assert list(backbone.layers._compiled) == [True]
+    assert list(backbone.layers._compiled) == [(True, 0)]
     together = model.encode_ids(rows, ratio=0.5)
-    assert list(backbone.layers._compiled) == [True, False]
+    assert list(backbone.layers._compiled) == [(True, 0), (False, 0)]
     assert np.abs(together[:2] - first).max() <= 1e-6
     alone = np.concatenate([model.encode_ids([row], ratio=0.5) for row in rows])
     assert np.abs(together - alone).max() <= 1e-6
@@ -142,6 +142,26 @@ def test_short_texts_in_int8_and_long_ones_with_expanded_matrices(
     assert cosines.min() >= 0.99
     short = np.array([len(row) <= 30 for row in rows])
     assert np.abs(together - expected)[short].max() > 1e-5  # they are quantised
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_short_text_alone_has_a_graph_of_its_shape_where_layers_are_small(
+    folder: Path, rows: list[np.ndarray], small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "cpu_has_amx", lambda: False)
+    if not small:
+        monkeypatch.setattr(layers, "SMALL", 0)
+    model = Embedder.load(folder, runtime="openvino", dtype="float32")
+    backbone = model.runtime.encoder.backbone
+    assert isinstance(backbone, EngineBackbone)
+    texts = [np.resize(rows[-1], length) for length in (5, 16, 17)]
+    alone = np.concatenate([model.encode_ids([text], ratio=1.0) for text in texts])
+    widths = {width for _, width in backbone.layers._compiled}
+    assert widths == ({16, 32} if small else {0})
+    assert len(backbone.layers._models) == small
+    assert np.abs(alone - model.encode_ids(texts, ratio=1.0)).max() <= 1e-6
+    model.encode_ids([np.resize(rows[-1], 40)], ratio=1.0)  # long: no graph of its own
+    assert {width for _, width in backbone.layers._compiled} == widths | {0}
 
 
 @pytest.mark.usefixtures("amx")

@@ -17,6 +17,7 @@ from jaspertc.model.backbones import backbone_class
 from jaspertc.types import FloatArray, IntArray
 
 SHORT = 32  # compressed tokens of a text: see OpenVINOLayers
+SMALL = 1 << 25  # weights of layers up to which their graph is kept, and compiled for single shapes, too
 # Values of a token that share a scale when activations are quantised: fewer are more exact, more are faster.
 GROUP, WIDE_GROUP = 128, 256
 
@@ -62,6 +63,10 @@ class CompiledGraph:
 class OpenVINOLayers:
     """The layers of a backbone. Their weights are copied and can then be freed, but for large int8 matrices.
 
+    Of layers that are small, the graph is kept and compiled when it is first needed: once for any shape, and
+    for one text of up to ``SHORT`` tokens, such as a query, once for each width of its row. That is the same
+    arithmetic; where shapes are known, OpenVINO does not work them out at each of hundreds of operations.
+
     With ``int8``, attention is bfloat16 where the CPU computes that natively. On a CPU with AMX, OpenVINO
     would then expand int8 matrices to bfloat16 at each call. There, texts of up to ``SHORT`` tokens have int8
     products and float32 attention, since the matrices' size is what counts for them, and longer ones are
@@ -79,12 +84,19 @@ class OpenVINOLayers:
         self._graph = graph_class(config.kind)
         self._group = WIDE_GROUP if config.hidden_size % WIDE_GROUP == 0 else GROUP
         self._short = SHORT if precision == "int8" and cpu_has_amx() else 0
+        self._int8 = precision == "int8"
+        in_bfloat16 = precision == "bfloat16" or (self._int8 and cpu_has_bfloat16())
+        self._hint = "bf16" if in_bfloat16 else "f32"
+        count = backbone_class(config.kind).layer_weights(config) * config.num_layers
+        self._small = count <= SMALL
         self._compiling = threading.Lock()
-        self._compiled: dict[bool, CompiledGraph] = {}
+        self._models: dict[bool, Any] = {}
+        self._compiled: dict[tuple[bool, int], CompiledGraph] = {}
         if not self._short:
-            in_bfloat16 = precision == "bfloat16" or (precision == "int8" and cpu_has_bfloat16())
-            hint = "bf16" if in_bfloat16 else "f32"
-            self._compiled[False] = self._compile(hint, int8=precision == "int8")
+            self._model(int8=self._int8)
+            if not self._small:
+                self._layers_for(int(self.config.max_positions))
+                self._models.clear()
             self._weights = [part for part in weights.modules() if is_int8(part)]  # the graph's memory
 
     def __call__(self, x: FloatArray, lengths: IntArray) -> FloatArray:
@@ -101,19 +113,38 @@ class OpenVINOLayers:
             states[:used] = x[tokens]
             mask = rows.mask(causal=self.config.causal)
             extra = self._graph.extra_values(self.config, rows.positions)
-            layers = self._layers_for(int(rows.lengths.max()))
-            out[tokens] = layers([states, rows.cells, rows.places, mask, *extra])[:used]
+            inputs = [states, rows.cells, rows.places, mask, *extra]
+            alone = self._small and len(lengths) == 1 and rows.cells.shape[1] <= SHORT
+            layers = self._layers_for(int(rows.lengths.max()), inputs if alone else None)
+            out[tokens] = layers(inputs)[:used]
         return out
 
-    def _layers_for(self, length: int) -> CompiledGraph:
-        """The layers for texts of so many tokens."""
+    def _layers_for(self, length: int, inputs: list[np.ndarray] | None = None) -> CompiledGraph:
+        """The layers for texts of so many tokens, or for inputs of these very shapes."""
         short = length <= self._short
-        if short not in self._compiled:
+        key = short, len(inputs[0]) if inputs else 0
+        if key not in self._compiled:
             with self._compiling:
-                if short not in self._compiled:
-                    self._compiled[short] = self._compile("f32" if short else "bf16", int8=short)
-        return self._compiled[short]
+                if key not in self._compiled:
+                    self._compiled[key] = self._compile(short, inputs)
+        return self._compiled[key]
 
-    def _compile(self, hint: str, *, int8: bool) -> CompiledGraph:
+    def _compile(self, short: bool, inputs: list[np.ndarray] | None) -> CompiledGraph:
+        hint, int8 = self._hint, self._int8
+        if self._short:
+            hint, int8 = ("f32", True) if short else ("bf16", False)
+        model = self._model(int8=int8)
+        if inputs:
+            model = model.clone()
+            model.reshape({number: list(values.shape) for number, values in enumerate(inputs)})
+        return CompiledGraph(model, hint=hint, group=self._group if int8 else 0, threads=self.threads)
+
+    def _model(self, *, int8: bool) -> Any:
+        """The graph for any shape, kept where it is small."""
+        if int8 in self._models:
+            return self._models[int8]
         graph = self._graph(self.config, self._weights, int8=int8, bfloat16=bool(self._short) and not int8)
-        return CompiledGraph(graph.build(), hint=hint, group=self._group if int8 else 0, threads=self.threads)
+        model = graph.build()
+        if self._small or not self._short:
+            self._models[int8] = model
+        return model
