@@ -5,6 +5,8 @@ from jaspertc.pytorch import Tensor, nn, torch
 from jaspertc.pytorch import functional as F
 from jaspertc.types import FloatArray
 
+SMALL = 1 << 18  # weights that OpenBLAS multiplies with one thread
+
 
 class Head(nn.Module):
     """A linear layer (1024 -> 2048 with bias in the released model), or nothing when ``dims`` is 0.
@@ -27,10 +29,15 @@ class Head(nn.Module):
             return torch.cat([main, *(_linear(layer, x) for layer in self.extra)], dim=-1)
         return main
 
-    def of_array(self, x: FloatArray) -> FloatArray:
-        """``forward`` in inference, in numpy, of a head in float32 on the CPU: (N, D) -> (N, E).
+    @property
+    def is_small(self) -> bool:
+        """Whether numpy multiplies by it with one thread; others would wait, spinning, on cores in use."""
+        return self.linear is None or self.linear.weight.numel() <= SMALL
 
-        For one text PyTorch takes three times as long where other work has emptied the caches.
+    def of_array(self, x: FloatArray) -> FloatArray:
+        """``forward`` in inference, of a head in float32 on the CPU, in numpy: (N, D) -> (N, E).
+
+        For one text PyTorch takes three times as long, where other work has emptied the caches.
         """
         if self.linear is None:
             return x

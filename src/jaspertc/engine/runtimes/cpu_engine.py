@@ -161,7 +161,12 @@ class CpuEngineRuntime(TorchRuntime):
             layers = encoder.backbone.layers
             layers.threads = torch.get_num_threads()
             states = layers(encoder.rows(ids), np.array([len(ids)], dtype=np.int64))
-            return encoder.head.of_array(POOLERS[encoder.config.pooler](states, np.array([0, len(ids)])))
+            pooled = POOLERS[encoder.config.pooler](states, np.array([0, len(ids)]))
+            if encoder.head.is_small:
+                return encoder.head.of_array(pooled)
+            with torch_threads(1):
+                vectors: FloatArray = encoder.head(torch.from_numpy(pooled)).numpy()
+        return vectors
 
 
 @contextmanager
