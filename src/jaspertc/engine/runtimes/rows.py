@@ -62,7 +62,7 @@ def plan_rows(lengths: IntArray, apart: int = 0) -> list[Rows]:
     [(2, 512), (2, 32)]
     """
     if len(lengths) == 1:
-        return [_alone(int(lengths[0]))]
+        return [one_row(int(lengths[0]))]
     order = np.argsort(-lengths, kind="stable")
     offsets = offsets_of(lengths)
     longer = int((lengths > apart).sum())
@@ -78,10 +78,10 @@ def plan_rows(lengths: IntArray, apart: int = 0) -> list[Rows]:
 
 
 @lru_cache(maxsize=64)
-def _alone(length: int) -> Rows:
-    """The rectangle of a single text: queries come one by one, and have few lengths."""
+def one_row(length: int, step: int = STEP) -> Rows:
+    """A single text as a row whose width is a multiple of ``step``: queries come alone, in few lengths."""
     lengths = np.array([length])
-    return rectangle(np.array([0]), -(-length // STEP) * STEP, lengths, offsets_of(lengths))
+    return rectangle(np.array([0]), -(-length // step) * step, lengths, offsets_of(lengths), step)
 
 
 def _cuts(widths: list[int], edges: list[int]) -> list[tuple[int, int]]:
@@ -102,7 +102,7 @@ def _cuts(widths: list[int], edges: list[int]) -> list[tuple[int, int]]:
     return cuts[::-1]
 
 
-def rectangle(texts: IntArray, width: int, lengths: IntArray, offsets: IntArray) -> Rows:
+def rectangle(texts: IntArray, width: int, lengths: IntArray, offsets: IntArray, step: int = STEP) -> Rows:
     """Some texts of a packed batch as rows of one width.
 
     Args:
@@ -110,10 +110,11 @@ def rectangle(texts: IntArray, width: int, lengths: IntArray, offsets: IntArray)
         width: S, at least the longest one's tokens.
         lengths: tokens of each text of the batch, shape (N,).
         offsets: where each begins in the batch, shape (N + 1,).
+        step: the number of tokens is a multiple of it.
     """
     text_lengths = lengths[texts]
     used, rows = int(text_lengths.sum()), _up(len(texts), 1, 8)
-    total = _up(used, STEP, 32)
+    total = _up(used, step, 32)
     within = np.arange(used) - np.repeat(offsets_of(text_lengths)[:-1], text_lengths)
     sources, positions = np.zeros((2, total), dtype=np.int32)
     sources[:used] = np.repeat(np.arange(len(texts)) * width, text_lengths) + within

@@ -11,12 +11,13 @@ import numpy as np
 
 from jaspertc.config import BackboneConfig
 from jaspertc.engine.runtimes.openvino.weights import is_int8
-from jaspertc.engine.runtimes.rows import plan_rows
+from jaspertc.engine.runtimes.rows import one_row, plan_rows
 from jaspertc.machine import cpu_has_amx, cpu_has_bfloat16
 from jaspertc.model.backbones import backbone_class
 from jaspertc.types import FloatArray, IntArray
 
 SHORT = 32  # compressed tokens of a text: see OpenVINOLayers
+NARROW = 8  # rows of graphs for a single shape have multiples of so many tokens
 SMALL = 1 << 25  # weights of layers up to which their graph is kept, and compiled for single shapes, too
 # Values of a token that share a scale when activations are quantised: fewer are more exact, more are faster.
 GROUP, WIDE_GROUP = 128, 256
@@ -64,8 +65,8 @@ class OpenVINOLayers:
     """The layers of a backbone. Their weights are copied and can then be freed, but for large int8 matrices.
 
     Of layers that are small, the graph is kept and compiled when it is first needed: once for any shape, and
-    for one text of up to ``SHORT`` tokens, such as a query, once for each width of its row. That is the same
-    arithmetic; where shapes are known, OpenVINO does not work them out at each of hundreds of operations.
+    for one text of up to ``SHORT`` tokens, such as a query, once for each of four widths of its row. The
+    arithmetic is the same; but known shapes are not worked out anew at hundreds of operations.
 
     With ``int8``, attention is bfloat16 where the CPU computes that natively. On a CPU with AMX, OpenVINO
     would then expand int8 matrices to bfloat16 at each call. There, texts of up to ``SHORT`` tokens have int8
@@ -106,7 +107,9 @@ class OpenVINOLayers:
             lengths: compressed tokens of each text, shape (N,), which add up to C.
         """
         out = np.empty_like(x)
-        for rows in plan_rows(lengths, apart=self._short):
+        alone = self._small and len(lengths) == 1 and lengths[0] <= SHORT
+        parts = [one_row(int(lengths[0]), NARROW)] if alone else plan_rows(lengths, apart=self._short)
+        for rows in parts:
             used = len(rows.tokens)
             tokens: Any = slice(used) if len(lengths) == 1 else rows.tokens
             states = np.zeros((len(rows.places), x.shape[1]), np.float32)
@@ -114,7 +117,6 @@ class OpenVINOLayers:
             mask = rows.mask(causal=self.config.causal)
             extra = self._graph.extra_values(self.config, rows.positions)
             inputs = [states, rows.cells, rows.places, mask, *extra]
-            alone = self._small and len(lengths) == 1 and rows.cells.shape[1] <= SHORT
             layers = self._layers_for(int(rows.lengths.max()), inputs if alone else None)
             out[tokens] = layers(inputs)[:used]
         return out
