@@ -71,7 +71,9 @@ def _light_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str
 
 
 def _laid_out(runtime: Runtime) -> Runtime:
-    """The runtime after a first call, in which OpenVINO lays out a copy of the weights."""
+    """The runtime after a first call, in which OpenVINO lays out a copy of large layers' weights."""
+    if runtime.compiles_late:
+        return runtime
     one = np.ones(1, dtype=np.int64)
     runtime.embed(pack([one - 1]), one)
     return runtime

@@ -42,6 +42,11 @@ class Runtime(ABC):
         """``embed`` of each batch, in order."""
         return (self.embed(batch, targets) for batch, targets in batches)
 
+    @property
+    def compiles_late(self) -> bool:
+        """Whether layers are compiled when they are first needed, and not when the model is loaded."""
+        return False
+
     def embed_one(self, ids: IntArray) -> FloatArray:
         """As ``embed``'s, of one text that keeps all of its tokens: ids, shape (L,) -> (1, E)."""
         return self.embed(pack([ids]), np.array([len(ids)], dtype=np.int64))

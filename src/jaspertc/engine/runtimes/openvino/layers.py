@@ -77,6 +77,9 @@ class OpenVINOLayers:
         weights: as ``LayerGraph`` takes them: modules, or arrays under the same names.
         precision: ``int8``, ``bfloat16`` or ``float32``.
         threads: what is compiled computes with so many.
+
+    Attributes:
+        is_small: whether nothing is compiled before it is needed.
     """
 
     def __init__(self, config: BackboneConfig, weights: Any, *, precision: str, threads: int) -> None:
@@ -89,13 +92,13 @@ class OpenVINOLayers:
         in_bfloat16 = precision == "bfloat16" or (self._int8 and cpu_has_bfloat16())
         self._hint = "bf16" if in_bfloat16 else "f32"
         count = backbone_class(config.kind).layer_weights(config) * config.num_layers
-        self._small = count <= SMALL
+        self.is_small = count <= SMALL
         self._compiling = threading.Lock()
         self._models: dict[bool, Any] = {}
         self._compiled: dict[tuple[bool, int], CompiledGraph] = {}
         if not self._short:
             self._model(int8=self._int8)
-            if not self._small:
+            if not self.is_small:
                 self._layers_for(int(self.config.max_positions))
                 self._models.clear()
             self._weights = [part for part in weights.modules() if is_int8(part)]  # the graph's memory
@@ -107,7 +110,7 @@ class OpenVINOLayers:
             lengths: compressed tokens of each text, shape (N,), which add up to C.
         """
         out = np.empty_like(x)
-        alone = self._small and len(lengths) == 1 and lengths[0] <= SHORT
+        alone = self.is_small and len(lengths) == 1 and lengths[0] <= SHORT
         parts = [one_row(int(lengths[0]), NARROW)] if alone else plan_rows(lengths, apart=self._short)
         for rows in parts:
             used = len(rows.tokens)
@@ -147,6 +150,6 @@ class OpenVINOLayers:
             return self._models[int8]
         graph = self._graph(self.config, self._weights, int8=int8, bfloat16=bool(self._short) and not int8)
         model = graph.build()
-        if self._small or not self._short:
+        if self.is_small or not self._short:
             self._models[int8] = model
         return model

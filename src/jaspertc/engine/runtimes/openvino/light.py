@@ -132,6 +132,10 @@ class LightRuntime(Runtime):
             ) from error
         self._pool = POOLERS[config.pooler]
 
+    @property
+    def compiles_late(self) -> bool:
+        return self._layers.is_small
+
     def _transformed(self, rows: FloatArray) -> FloatArray:
         with self._blas.limit(limits=1):
             return self._compressor.transform_rows(self._compressor_weights, rows)
