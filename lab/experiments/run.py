@@ -239,7 +239,7 @@ def measure(plan: Plan, run: SharedRun) -> Scores:
     _, training = training_sections(plan.base)
     base = replace(plan.base, training=replace(training, ratios=plan.experiment.ratios))
     targets = run.targets if base.teachers == plan.recipe.teachers else Targets(base, verify=False)
-    watch = Watch(base, run.checkpoint.tokenizer, run.tokens, run.held_out, targets.vectors)
+    watch = Watch(base, run.tokenizer, run.tokens, run.held_out, targets.vectors)
     last = plan.recipe.stages[-1]
     return watch.scores(encoder.to(run.device), threshold=last.threshold, dtype=DTYPES[last.dtype])
 
