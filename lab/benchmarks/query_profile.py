@@ -3,9 +3,10 @@
     python lab/benchmarks/query_profile.py mini --runtime onnxruntime --threads 2
 
 First the query's parts, medians; then the shorter way of a text alone beside the longer way of many, in
-turns. Then the matrices of the model's layers as products of ONNX Runtime, nothing between them, for as many
-rows as the query has tokens: unsigned int8 by unsigned int8 (exact everywhere), by signed int8 (overflows in
-16 bits on processors without VNNI), and float32, in turns. Run it with nothing beside it.
+turns, and (OpenVINO) the layers alone in graphs of one shape and of any. Then the matrices of the model's
+layers as products of ONNX Runtime, nothing between them, for as many rows as the query has tokens: unsigned
+int8 by unsigned int8 (exact everywhere), by signed int8 (overflows in 16 bits on processors without VNNI),
+and float32, in turns. Run it with nothing beside it.
 """
 
 import argparse
@@ -101,6 +102,22 @@ def ways(model: Embedder, rounds: int) -> dict[str, dict[str, float]]:
     return in_turns({"shorter": lambda: model.encode_query([QUERY]), "longer": longer}, rounds)
 
 
+def shapes(model: Embedder, tokens: int, rounds: int) -> dict[str, dict[str, float]]:
+    """The layers alone, of one text: in OpenVINO's graph for rows of its width, and in that for any shape."""
+    backbone = model.runtime.encoder.backbone  # type: ignore[attr-defined]
+    layers, lengths = backbone.layers, np.array([tokens], dtype=np.int64)
+    x = np.random.default_rng(0).normal(size=(tokens, model.config.backbone.hidden_size)).astype(np.float32)
+
+    def any_shape() -> None:
+        layers.is_small = False
+        try:
+            layers(x, lengths)
+        finally:
+            layers.is_small = True
+
+    return in_turns({"own": lambda: layers(x, lengths), "any": any_shape}, rounds)
+
+
 def products(layers: list[Int8Linear], rows: int, kind: str, threads: int) -> Callable[[], Any]:
     """All matrices, each multiplied by the same rows: ``uu``, ``us`` or ``float32``."""
     graph = Graph()
@@ -160,6 +177,10 @@ def main() -> None:
         "ways, ms": ways(model, options.rounds),
         f"{len(matrices)} products, ms": in_turns(calls, options.rounds),
     }
+    if model.runtime.compiles_late:
+        report["layers by shape, ms"] = {
+            f"{count} tokens": shapes(model, count, options.rounds) for count in (16, 24, 32)
+        }
     print(json.dumps(report, indent=1))
     if options.output:
         options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
