@@ -1,6 +1,5 @@
 """Whole runs with a small model: what they leave, how they resume, what stops them before they start."""
 
-import gc
 import json
 import random
 import shutil
@@ -251,7 +250,6 @@ def test_a_stage_holds_no_student_of_those_before(make_run, monkeypatch: pytest.
     students: list[weakref.ref[Encoder]] = []
 
     def watched(encoder: Encoder, *args: object, **named: object) -> None:
-        gc.collect()
         assert [student() for student in students] == [None] * len(students)
         students.append(weakref.ref(encoder))
         run_stage(encoder, *args, **named)

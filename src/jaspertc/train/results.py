@@ -5,6 +5,7 @@ folder/1-NAME/RESULT.made-of.json    settings and data that it was made of
 folder/1-NAME/validation.jsonl       scores by step
 """
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -140,6 +141,7 @@ class StagedRun:
                 continue
             if self._configs[index].dtype == "bfloat16" and not computes_bfloat16(self.device.type):
                 self.say("this processor multiplies no bfloat16: computed in float32, which is faster here")
+            gc.collect()  # the stage before left its student and moments in cycles
             self.train(index, on_step)
         if not self.result_of(last).exists():
             return None
