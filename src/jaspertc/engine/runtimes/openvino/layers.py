@@ -11,13 +11,13 @@ import numpy as np
 
 from jaspertc.config import BackboneConfig
 from jaspertc.engine.runtimes.openvino.weights import is_int8
-from jaspertc.engine.runtimes.rows import one_row, plan_rows
+from jaspertc.engine.runtimes.rows import STEP, one_row, plan_rows
 from jaspertc.machine import cpu_has_amx, cpu_has_bfloat16
 from jaspertc.model.backbones import backbone_class
 from jaspertc.types import FloatArray, IntArray
 
 SHORT = 32  # compressed tokens of a text: see OpenVINOLayers
-NARROW = 8  # rows of graphs for a single shape have multiples of so many tokens
+NARROW = 8  # rows of graphs for a single shape have multiples of so many tokens, in float32
 SMALL = 1 << 25  # weights of layers up to which their graph is kept, and compiled for single shapes, too
 # Values of a token that share a scale when activations are quantised: fewer are more exact, more are faster.
 GROUP, WIDE_GROUP = 128, 256
@@ -65,7 +65,7 @@ class OpenVINOLayers:
     """The layers of a backbone. Their weights are copied and can then be freed, but for large int8 matrices.
 
     Of layers that are small, the graph is kept and compiled when it is first needed: once for any shape, and
-    for one text of up to ``SHORT`` tokens, such as a query, once for each of four widths of its row. The
+    for one text of up to ``SHORT`` tokens, such as a query, once for each width of its row. The
     arithmetic is the same; but known shapes are not worked out anew at hundreds of operations.
 
     With ``int8``, attention is bfloat16 where the CPU computes that natively. On a CPU with AMX, OpenVINO
@@ -93,6 +93,8 @@ class OpenVINOLayers:
         self._hint = "bf16" if in_bfloat16 else "f32"
         count = backbone_class(config.kind).layer_weights(config) * config.num_layers
         self.is_small = count <= SMALL
+        # In bfloat16 sums in rows of another width, as the text would have among others, might differ.
+        self._step = NARROW if self._short or not in_bfloat16 else STEP
         self._compiling = threading.Lock()
         self._models: dict[bool, Any] = {}
         self._compiled: dict[tuple[bool, int], CompiledGraph] = {}
@@ -111,7 +113,7 @@ class OpenVINOLayers:
         """
         out = np.empty_like(x)
         alone = self.is_small and len(lengths) == 1 and lengths[0] <= SHORT
-        parts = [one_row(int(lengths[0]), NARROW)] if alone else plan_rows(lengths, apart=self._short)
+        parts = [one_row(int(lengths[0]), self._step)] if alone else plan_rows(lengths, apart=self._short)
         for rows in parts:
             used = len(rows.tokens)
             tokens: Any = slice(used) if len(lengths) == 1 else rows.tokens
