@@ -1,7 +1,8 @@
 """A large model's queries and batches beside OpenVINO GenAI's, and the share of the memory's bandwidth.
 
     python -m lab.benchmarks.genai write FOLDER --shape 600m
-    optimum-cli export openvino -m FOLDER/plain --task feature-extraction --weight-format int8 FOLDER/int8
+    optimum-cli export openvino -m FOLDER/plain --task feature-extraction --library transformers \\
+        --weight-format int8 FOLDER/int8
     python -m lab.benchmarks.genai run FOLDER --genai FOLDER/int8 --threads 2 --output results.json
 
 ``write`` makes a model with random weights and the built-in model's tokenizer, and the same backbone as
@@ -16,7 +17,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,12 @@ from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.model.backbones import backbone_class
 from jaspertc.reports.origin import processor, versions
-from jaspertc.samples import load_samples
+from lab.compare.inputs import Writer
 from lab.compare.random_model import released_shape, write_random_model
 from lab.compare.sentences import write_plain_folder
 
 QUERY, TEXT = 16, 128  # tokens
-TEXTS = 8
+QUERIES, TEXTS = 5, 8  # a round
 
 
 def write(options: argparse.Namespace) -> None:
@@ -40,21 +41,6 @@ def write(options: argparse.Namespace) -> None:
     model = write_random_model(folder / "model", released_shape(options.shape, options.layers))
     shutil.copy(load_checkpoint("mini").folder / "tokenizer.json", model / "tokenizer.json")
     write_plain_folder(load_checkpoint(model), folder / "plain")
-
-
-def texts_of(model: Embedder, tokens: int, count: int) -> list[str]:
-    """Texts of so many tokens each (less by one where no word fits), of the samples' English words."""
-    words = [word for row in load_samples("passages") for word in row["text"].split() if word.isascii()]
-    random = np.random.default_rng(tokens)
-    found = []
-    for _ in range(count):
-        text = words[0]
-        for word in random.choice(words, 2 * tokens):
-            longer = f"{text} {word}"
-            if len(model.tokenize([longer])[0]) <= tokens:
-                text = longer
-        found.append(text)
-    return found
 
 
 def bandwidth(seconds: float = 1.0) -> float:
@@ -87,14 +73,18 @@ def contenders(options: argparse.Namespace) -> dict[str, tuple[Callable[[list[st
 
 
 def run(options: argparse.Namespace) -> None:
+    """Time all, in interleaved rounds."""
     torch.set_num_threads(options.threads)
     calls = contenders(options)
-    some = Embedder.load(options.folder / "model")
-    queries, texts = texts_of(some, QUERY, 5), texts_of(some, TEXT, TEXTS)
-    lengths = [len(ids) for ids in some.tokenize(queries + texts)]
-    backbone = some.config.backbone
+    checkpoint = load_checkpoint(options.folder / "model")
+
+    def count(texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in checkpoint.tokenizer.encode_batch(texts)]
+
+    writer = Writer(count)
+    queries, texts = writer.texts([QUERY] * QUERIES), writer.texts([TEXT] * TEXTS)
+    backbone = checkpoint.info.config.backbone
     weights = backbone.num_layers * backbone_class(backbone.kind).layer_weights(backbone)
-    del some
     taken: dict[str, dict[str, list[float]]] = {name: {"query": [], "text": []} for name in calls}
     for number in range(options.rounds + 1):
         for name, (call, _) in calls.items():
@@ -127,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
         "versions": versions("torch", "openvino", "openvino-genai"),
         "layers' weights": weights,
         "memory, GB/s": round(reached / 1e9, 2),
-        "tokens": lengths,
+        "tokens": count(queries + texts),
         "rows": rows,
     }
     print(json.dumps(report, indent=1))

@@ -6,12 +6,11 @@ from argparse import Namespace
 import numpy as np
 import pytest
 import torch
+from small_training import student
 
-from jaspertc.config import BackboneConfig, HeadConfig, ModelConfig
 from jaspertc.model.compressors import COMPRESSORS
 from jaspertc.model.compressors.disjoint import DisjointAverage, DisjointAverageConfig
 from jaspertc.model.compressors.lookup import TokenRows
-from jaspertc.model.encoder import Encoder
 from jaspertc.text.packing import pack
 from lab.compressors.arms import ARMS, CONTROLS, long
 from lab.compressors.arms.after_layers import AfterLayers
@@ -77,26 +76,8 @@ def test_rules_cut_a_text_into_as_many_windows_within_the_limit(rule, length, ta
 def encoder(monkeypatch):
     for name, arm in (ARMS | CONTROLS).items():
         monkeypatch.setitem(COMPRESSORS, name, arm)
-    backbone = BackboneConfig(
-        kind="bert",
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        num_layers=3,
-        num_heads=2,
-        num_kv_heads=2,
-        head_dim=8,
-        intermediate_size=32,
-        norm_eps=1e-12,
-        max_positions=128,
-        causal=False,
-        type_vocab_size=2,
-        gelu="none",
-    )
-    config = ModelConfig(
-        backbone=backbone, compressor=DisjointAverageConfig(), pooler="mean", head=HeadConfig(dims=8)
-    )
-    torch.manual_seed(0)
-    return Encoder(config).eval().requires_grad_(False)
+    encoder, _ = long.with_arm(student(), long.BASE, seed=0)
+    return encoder.eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jaspertc.config import CompressorConfig
+from jaspertc.model.compressors.base import Compressor
 from jaspertc.model.compressors.disjoint import DisjointAverage, DisjointAverageConfig
 from jaspertc.model.compressors.lookup import TokenRows
 from jaspertc.model.compressors.windows import Windows
@@ -31,9 +32,7 @@ class First(DisjointAverage):
     Config = FirstConfig
     starts: ClassVar[Mapping[str, Mapping[str, Any]]] = {"first-tokens": {"mlp": "none"}}
 
-    @staticmethod
-    def window_edges(index: Any, length: Any, target: Any) -> tuple[Any, Any]:
-        return index, index + 1
+    window_edges = staticmethod(Compressor.window_edges)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class Every(DisjointAverage):
 
     @staticmethod
     def window_edges(index: Any, length: Any, target: Any) -> tuple[Any, Any]:
-        first = (index * length) // target
+        first, _ = DisjointAverage.window_edges(index, length, target)
         return first, first + 1
 
 

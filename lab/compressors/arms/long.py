@@ -37,19 +37,19 @@ from torch import Tensor
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint, resolve, save_checkpoint
 from jaspertc.engine.embedder import Embedder as Engine
-from jaspertc.files.json_lines import read_objects
+from jaspertc.engine.precision import normalized
 from jaspertc.losses import contrastive_loss, positive_indices
 from jaspertc.model.compressors import COMPRESSORS, build_compressor
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.lengths import target_lengths
 from jaspertc.reports.origin import machine, versions
-from jaspertc.teaching.keys import place_of
 from jaspertc.text.packing import pack
+from jaspertc.train.watching import encode_rows
 from jaspertc.types import FloatArray, IntArray
 from lab.compressors.arms import ARMS, CONTROLS
 from lab.compressors.arms.after_layers import AfterLayers
-from lab.compressors.arms.train import DRAWN, NEAREST, SOURCES, TEMPERATURE
-from lab.compressors.windows import LEAST, MOST, VALIDATION, pairs, strata
+from lab.compressors.arms.train import DRAWN, NEAREST, TEMPERATURE, long_answers, ranking_loss
+from lab.compressors.windows import MOST, VALIDATION, pairs, strata
 from lab.search.sets import RetrievalSet, interval, load_set, ndcg, ranked
 
 RATIOS = (1.0, 0.33, 0.1)
@@ -58,7 +58,6 @@ THRESHOLD = 32  # in training
 GROUPS, NEIGHBOURS = 4, 3
 RATE, FASTER = 2e-5, {"weighted-average": 500, "slot-average": 500}  # others: 50 times
 WARM_UP = 10
-TOGETHER = 4096  # tokens computed in a call
 LONGEST = "257-512"
 LATER = {"after-1-layer": 1, "after-2-layers": 2}
 BASE = "disjoint-average"
@@ -82,16 +81,8 @@ class Pairs:
 
 
 def read_pairs(embedder: Engine, folder: Path, each: int, cache: Path) -> Pairs:
-    """Pairs that hash into [0, 0.6): none is a validation pair. The bank is kept in a file of ``cache``."""
-    found: dict[str, str] = {}
-    for name, sources in SOURCES.items():
-        rows = [row for _, row in read_objects(folder / f"{name}.jsonl.gz") if row["source"] in sources]
-        rows = [row for row in rows if place_of(f"q:{row['id']}") < 0.6]
-        rows.sort(key=lambda row: place_of(f"arms {row['id']}"))
-        kept = {row["positive"]: row["query"] for row in rows}
-        lengths = [len(ids) for ids in embedder.tokenize(list(kept))]
-        long = [item for item, length in zip(kept.items(), lengths) if LEAST <= length <= MOST]
-        found.update(long[:each])
+    """Pairs with long answers, none of them a validation pair. The bank is kept in a file of ``cache``."""
+    found = long_answers(embedder, folder, each)
     texts = embedder.tokenize(list(found), prompt=embedder.prompts["document"])
     queries = embedder.tokenize(list(found.values()), prompt=embedder.prompts["query"])
     path = cache / f"bank-{embedder.fingerprint[:12]}-{each}.npy"
@@ -130,14 +121,6 @@ def batch_of(data: Pairs, random: np.random.Generator) -> IntArray:
         if len(chosen) >= size:
             break
     return np.array([*chosen][:size])
-
-
-def ranking_loss(vectors: Tensor, rows: Tensor, drawn: Tensor, data: Pairs) -> Tensor:
-    """KL(the bank's ranking || these vectors') of candidates of ``rows``; (B, E), (B,), (B, drawn) -> ()."""
-    candidates = data.bank[torch.cat([data.nearest[rows], drawn], dim=1)]
-    wanted = (candidates @ data.bank[rows][:, :, None])[..., 0] / TEMPERATURE
-    found = (candidates @ vectors[:, :, None])[..., 0] / TEMPERATURE
-    return F.kl_div(found.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
 
 
 def train(encoder: Encoder, own: list[str], faster: float, data: Pairs, steps: int, seed: int) -> list[float]:
@@ -180,15 +163,8 @@ def train(encoder: Encoder, own: list[str], faster: float, data: Pairs, steps: i
 
 def vectors_of(encoder: Encoder, texts: list[IntArray], ratio: float) -> FloatArray:
     """Unit vectors as users get them, shape (N, E)."""
-    lengths = np.array([len(ids) for ids in texts])
-    targets = target_lengths(lengths, ratio=ratio, threshold=encoder.config.compressor.threshold)
-    order = np.argsort(targets, kind="stable")
-    out = np.empty((len(texts), encoder.config.head.dims), dtype=np.float32)
-    for part in np.split(order, np.flatnonzero(np.diff(np.cumsum(targets[order]) // TOGETHER)) + 1):
-        with torch.inference_mode():
-            found = encoder(pack([texts[place] for place in part]), targets[part])
-        out[part] = F.normalize(found, dim=1).numpy()
-    return out
+    threshold = encoder.config.compressor.threshold
+    return normalized(encode_rows(encoder, texts, ratio=ratio, threshold=threshold))
 
 
 def gains_of(encoder: Encoder, embedder: Engine, task: RetrievalSet) -> dict[float, FloatArray]:

@@ -17,6 +17,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -43,6 +44,16 @@ BATCH, NEAREST, DRAWN, TEMPERATURE = 16, 64, 64, 0.05
 SOURCES = {"pairs_zh": VALIDATION["pairs_zh"], "pairs_en": [*VALIDATION["pairs_en"], "medquad"]}
 
 
+class Candidates(Protocol):
+    """A bank of vectors, (R, E), and of some of its rows the rows that they shall rank, (rows, K)."""
+
+    @property
+    def bank(self) -> Tensor: ...
+
+    @property
+    def nearest(self) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Taught:
     """Texts to train on, and the bank: their vectors at ratio 1, then those of their queries, shape (2 N, E).
@@ -56,17 +67,28 @@ class Taught:
     nearest: Tensor
 
 
-def taught(embedder: Engine, folder: Path, each: int) -> Taught:
-    """Pairs that hash into [0, 0.6): none is a validation pair."""
-    texts: dict[str, str] = {}
+def long_answers(embedder: Engine, folder: Path, each: int, rows_read: int | None = None) -> dict[str, str]:
+    """Long answers with their queries that hash into [0, 0.6): none is of a validation pair.
+
+    Args:
+        each: the most of a language.
+        rows_read: of a file, in the order of their hashes; ``None``: all.
+    """
+    found: dict[str, str] = {}
     for name, sources in SOURCES.items():
         rows = [row for _, row in read_objects(folder / f"{name}.jsonl.gz") if row["source"] in sources]
         rows = [row for row in rows if place_of(f"q:{row['id']}") < 0.6]
         rows.sort(key=lambda row: place_of(f"arms {row['id']}"))
-        kept = {row["positive"]: row["query"] for row in rows[: 8 * each]}
+        kept = {row["positive"]: row["query"] for row in rows[:rows_read]}
         lengths = [len(ids) for ids in embedder.tokenize(list(kept))]
         long = [item for item, length in zip(kept.items(), lengths) if LEAST <= length <= MOST]
-        texts.update(long[:each])
+        found.update(long[:each])
+    return found
+
+
+def taught(embedder: Engine, folder: Path, each: int) -> Taught:
+    """Texts to train on, and what they have to rank."""
+    texts = long_answers(embedder, folder, each, 8 * each)
     ids = embedder.tokenize(list(texts), prompt=embedder.prompts["document"])
     own = embedder.encode_ids(ids, ratio=1.0)
     bank = torch.from_numpy(np.concatenate([own, embedder.encode_query(list(texts.values()), ratio=1.0)]))
@@ -120,8 +142,11 @@ def trained(
     return new.eval().requires_grad_(False), losses
 
 
-def ranking_loss(vectors: Tensor, rows: Tensor, drawn: Tensor, data: Taught) -> Tensor:
-    """KL(own vector's ranking || these vectors' ranking) of each text's candidates; (B, E) -> ()."""
+def ranking_loss(vectors: Tensor, rows: Tensor, drawn: Tensor, data: Candidates) -> Tensor:
+    """KL(own vector's ranking || these vectors' ranking) of the candidates of the bank's ``rows``.
+
+    (B, E), (B,), and more candidates drawn, (B, drawn) -> ().
+    """
     candidates = data.bank[torch.cat([data.nearest[rows], drawn], dim=1)]
     own = data.bank[rows]
     wanted = (candidates @ own[:, :, None])[..., 0] / TEMPERATURE
