@@ -31,9 +31,10 @@ from jaspertc.export import encoder as exported
 from jaspertc.export.backbones import layers_graph
 from jaspertc.export.compression import Layout
 from jaspertc.export.graph import Graph, Value, save
-from jaspertc.export.products import Products, int8_rows
+from jaspertc.export.products import Products
 from jaspertc.machine import cpu_has_bfloat16
 from jaspertc.model.backbones import Backbone
+from jaspertc.model.weights import int8_rows
 from jaspertc.reports.origin import processor
 from lab.compare.random_model import released_shape, write_random_model
 
@@ -94,7 +95,7 @@ class ExportedLayers(Backbone):
         layout = Layout(
             lengths=positions, text=positions, positions=positions, cells=cells, places=places, real=real
         )
-        out = layers_graph(CompressedProducts(graph, "int8"), backbone, layout, states)
+        out = layers_graph(CompressedProducts(graph, "int8"), backbone.config, backbone, layout, states)
         graph.nodes.append(helper.make_node("Identity", [out.name], ["out"]))
         kinds = [(TensorProto.FLOAT, ["tokens", width]), (TensorProto.INT64, ["tokens"])]
         kinds += [(TensorProto.INT64, ["rows", "cells"]), (TensorProto.INT64, ["tokens"])]

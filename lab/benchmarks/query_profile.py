@@ -27,8 +27,9 @@ from jaspertc.engine.runtimes.cpu_engine import CpuEngineRuntime
 from jaspertc.engine.runtimes.onnx_layers import CONTRIBUTED
 from jaspertc.engine.texts import TextSide
 from jaspertc.export.graph import Graph, model_of
-from jaspertc.export.products import MIDDLE, int8_rows, unsigned
+from jaspertc.export.products import MIDDLE, unsigned
 from jaspertc.model.int8 import Int8Linear
+from jaspertc.model.weights import int8_rows
 from jaspertc.reports.origin import processor, versions
 
 QUERY = "which of the rivers of the north is the longest, and where does it end?"
@@ -109,11 +110,11 @@ def shapes(model: Embedder, tokens: int, rounds: int) -> dict[str, dict[str, flo
     x = np.random.default_rng(0).normal(size=(tokens, model.config.backbone.hidden_size)).astype(np.float32)
 
     def any_shape() -> None:
-        layers.is_small = False
+        layers.compiles_late = False
         try:
             layers(x, lengths)
         finally:
-            layers.is_small = True
+            layers.compiles_late = True
 
     return in_turns({"own": lambda: layers(x, lengths), "any": any_shape}, rounds)
 

@@ -1,6 +1,6 @@
 """PyTorch; where it is not installed, what stands in its place while classes are defined.
 
-Texts are embedded on a CPU without PyTorch (``engine.runtimes.openvino.light``), so all modules that are
+Texts are embedded on a CPU without PyTorch (``engine.runtimes.light``), so all modules that are
 imported for that take PyTorch from here.
 """
 

@@ -20,6 +20,7 @@ from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.engine.runtimes import onnx_layers
 from jaspertc.engine.runtimes.choosing import candidates
+from jaspertc.engine.runtimes.cpu_engine import EngineBackbone
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.export.graph import Graph, Value, model_of
 from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
@@ -75,15 +76,17 @@ def test_what_it_has_not(model_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InputError, match="too large for the runtime"):
         Embedder.load(model_folder, runtime="onnxruntime")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingExtraError, match=r"jaspertc\[export\]"):
+    with pytest.raises(MissingExtraError, match=r"jaspertc\[onnx\]"):
         Embedder.load(model_folder, runtime="onnxruntime")
 
 
 def test_a_forked_process_says_what_it_lacks(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Embedder.load(model_folder, runtime="onnxruntime")
     model.encode_ids([ROWS[0]])
-    monkeypatch.setattr(model.runtime, "_process", os.getpid() + 1)
-    monkeypatch.setattr(model.runtime, "_threads", 2)
+    backbone = model.runtime.encoder.backbone
+    assert isinstance(backbone, EngineBackbone)
+    monkeypatch.setattr(backbone.layers, "_own_threads", 2)
+    monkeypatch.setattr(backbone.layers, "_process", os.getpid() + 1)
     with pytest.raises(InputError, match="forked"):
         model.encode_ids([ROWS[0]])
 

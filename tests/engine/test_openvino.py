@@ -13,13 +13,14 @@ import torch
 from engine_shapes import BERT
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.engine.runtimes.cpu_engine import EngineBackbone
 from jaspertc.engine.runtimes.openvino import layers
 from jaspertc.engine.runtimes.openvino.layers import CompiledGraph
-from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
+from jaspertc.engine.runtimes.openvino.runtime import OPENVINO
 from jaspertc.engine.runtimes.rows import CALL, CELL, STEP, plan_rows
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.attention import PackedLayout
@@ -164,6 +165,45 @@ def test_a_short_text_alone_has_a_graph_of_its_shape_where_layers_are_small(
     assert {width for _, width in backbone.layers._compiled} == widths | {0}
 
 
+def test_graphs_of_one_shape_are_never_in_bfloat16(
+    folder: Path, rows: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "cpu_has_amx", lambda: False)
+    monkeypatch.setattr(layers, "cpu_has_bfloat16", lambda: True)
+    for dtype, expected in (("int8", {"f32": True, "bf16": False}), ("bfloat16", {"bf16": False})):
+        model = Embedder.load(folder, runtime="openvino", dtype=dtype)
+        made: dict[str, bool] = {}
+
+        class Seen(CompiledGraph):
+            def __init__(self, model: Any, *, hint: str, group: int, threads: int, made: Any = made) -> None:
+                made[hint] = not model.is_dynamic()
+                super().__init__(model, hint=hint, group=group, threads=threads)
+
+        monkeypatch.setattr(layers, "CompiledGraph", Seen)
+        alone = np.concatenate([model.encode_ids([row], ratio=1.0) for row in rows])
+        assert made == expected
+        assert np.abs(alone - model.encode_ids(rows, ratio=1.0)).max() <= 1e-6
+
+
+def test_layers_left_in_bfloat16_beside_int8_ones(
+    make_model: Callable[..., Path], rows: list[np.ndarray]
+) -> None:
+    folder = make_model(
+        backbone=BERT, compressor=AdaptiveAverageConfig(threshold=30), save={"weights": "int8"}
+    )
+    tensors = load_file(folder / "model.safetensors")
+    scale = next(name for name in sorted(tensors) if name.endswith("dense.weight.scale"))
+    weight = scale.removesuffix(".scale")
+    tensors[weight] = (tensors[weight].float() * tensors.pop(scale)).bfloat16()
+    save_file(tensors, folder / "model.safetensors")
+    expected = vectors(folder, rows, runtime="torch", dtype="float32")
+    model = Embedder.load(folder, runtime="openvino", dtype="int8")
+    together = model.encode_ids(rows, ratio=1.0)
+    assert (together * expected).sum(axis=1).min() >= 0.99
+    alone = np.concatenate([model.encode_ids([row], ratio=1.0) for row in rows])
+    assert np.abs(together - alone).max() <= 1e-6
+
+
 @pytest.mark.usefixtures("amx")
 def test_what_is_compiled_late_has_all_threads(folder: Path, rows: list[np.ndarray]) -> None:
     torch.set_num_threads(2)
@@ -255,7 +295,8 @@ def test_positions_are_not_rounded(make_model: Callable[..., Path]) -> None:
     x = torch.randn(1500, backbone.config.hidden_size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = backbone(x, layout)[-100:]
-        found = EngineBackbone(backbone, OpenVINORuntime.layers(backbone, "bfloat16"))(x, layout)[-100:]
+        layers = OPENVINO.layers(backbone.config, backbone, precision="bfloat16", threads=2)
+        found = EngineBackbone(backbone, layers)(x, layout)[-100:]
     assert torch.nn.functional.cosine_similarity(expected, found).mean() >= 0.995
 
 

@@ -20,12 +20,13 @@ from jaspertc.export.backbones import layers_graph
 from jaspertc.export.compression import Layout, layout_of, real_tokens, target_lengths
 from jaspertc.export.compressors import windows
 from jaspertc.export.graph import Graph, Value
-from jaspertc.export.products import Products, Table, array
+from jaspertc.export.products import Products, Table
 from jaspertc.model.backbones import BACKBONES
 from jaspertc.model.compressors import COMPRESSORS
 from jaspertc.model.compressors.base import Compressor
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix
+from jaspertc.model.weights import array
 from jaspertc.types import IntArray
 
 INPUTS = ("input_ids", "attention_mask", "ratio", "threshold")
@@ -99,7 +100,7 @@ def build(
     table = Table(graph, weights, rows)
     x = table.mean(*windows(graph, tokens, layout, type(encoder.compressor)))
     products = Products(graph, weights)
-    x = layers_graph(products, encoder.backbone, layout, x)
+    x = layers_graph(products, config.backbone, encoder.backbone, layout, x)
     vectors = _head(products, encoder, POOLERS[config.pooler](graph, layout, x))
     vectors = graph.op("Where", graph.unsqueeze(tokens.empty, 1), np.array(0, np.float32), vectors)
     unit = _unit(graph, vectors) if config.normalize else vectors

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from jaspertc.errors import InputError
 from jaspertc.export.graph import Array, Graph, Value
-from jaspertc.model.int8 import Int8Matrix, quantize_rows
+from jaspertc.model.weights import array, dense, int8_rows, is_int8
 
 WEIGHTS = ("float32", "float16", "int8")
 MIDDLE = np.array(128, dtype=np.uint8)  # what 0 is stored as
@@ -22,26 +20,6 @@ def check_weights(weights: str) -> None:
     """Raise InputError unless ``weights`` is one of ``WEIGHTS``."""
     if weights not in WEIGHTS:
         raise InputError(f"weights is {weights!r}, it must be one of {', '.join(WEIGHTS)}")
-
-
-def array(weight: Tensor, dtype: Any = np.float32) -> Array:
-    """A parameter's values."""
-    values: Array = weight.detach().float().cpu().numpy().astype(dtype, copy=False)
-    return values
-
-
-def int8_rows(weight: Any) -> tuple[Array, Array]:
-    """A layer's weight as int8, (O, I), with scales, (O, 1): its own integers if it has them."""
-    if isinstance(weight, Int8Matrix):
-        return weight.weight.numpy(), array(weight.scale)
-    whole, scale = quantize_rows(weight if isinstance(weight, Tensor) else weight.weight)
-    return whole.numpy(), array(scale)
-
-
-def dense(layer: Any) -> Tensor:
-    """A layer's weight in float32, (O, I)."""
-    weight: Tensor = layer.dense() if isinstance(layer, Int8Matrix) else layer.weight.detach().float()
-    return weight
 
 
 def unsigned(whole: Array) -> Array:
@@ -72,7 +50,7 @@ class Products:
             bias = np.concatenate([array(layer.bias) for layer in layers])
         if self._is_int8(layers[0]):
             return self._int8_product(name, x, layers, bias)
-        matrix = self.matrix(f"{name}.weight", torch.cat([dense(layer) for layer in layers]))
+        matrix = self.matrix(f"{name}.weight", np.concatenate([dense(layer) for layer in layers]))
         out = self.graph.op("MatMul", x, matrix)
         return out if bias is None else out + self.graph.weight(f"{name}.bias", bias)
 
@@ -80,7 +58,7 @@ class Products:
         """Whether a layer's product, and that of those beside it, is one of int8."""
         return self.weights == "int8"
 
-    def matrix(self, name: str, weight: Tensor) -> Value:
+    def matrix(self, name: str, weight: Any) -> Value:
         """A weight, (O, I), as what a product takes, (I, O) float32."""
         return self.small(name, np.ascontiguousarray(array(weight).T))
 
@@ -124,7 +102,7 @@ class Products:
 class Table:
     """The token table with the compressor's per-token transform folded in."""
 
-    def __init__(self, graph: Graph, weights: str, rows: Tensor | Int8Matrix) -> None:
+    def __init__(self, graph: Graph, weights: str, rows: Any) -> None:
         self.graph = graph
         self._scales: Value | None = None
         if weights == "int8":
@@ -133,7 +111,7 @@ class Table:
             self._scales = graph.weight("tokens.scale", scales[:, 0])
         else:
             dtype = np.float16 if weights == "float16" else np.float32
-            values = rows.dense() if isinstance(rows, Int8Matrix) else rows
+            values = dense(rows) if is_int8(rows) else rows
             self._rows = graph.weight("tokens.weight", array(values, dtype))
         self._float = weights == "float32"
 

@@ -8,9 +8,9 @@ import numpy as np
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.engine.runtimes.base import Runtime
 from jaspertc.engine.runtimes.choosing import remembered
-from jaspertc.engine.runtimes.onnx_runtime import OnnxRuntime
-from jaspertc.engine.runtimes.openvino.light import LightRuntime
-from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
+from jaspertc.engine.runtimes.light import LightRuntime
+from jaspertc.engine.runtimes.onnx_runtime import ONNX_RUNTIME, OnnxRuntime
+from jaspertc.engine.runtimes.openvino.runtime import OPENVINO, OpenVINORuntime
 from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.backbones import backbone_class
@@ -62,12 +62,17 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
 
 
 def _light_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> Runtime:
-    """The only one where PyTorch is not installed."""
-    if name not in ("auto", LightRuntime.name):
+    """Where PyTorch is not installed. ``auto`` is OpenVINO, or ONNX Runtime where only that is installed."""
+    engines = {engine.name: engine for engine in (OPENVINO, ONNX_RUNTIME)}
+    if name == "auto":
+        kind = checkpoint.info.config.backbone.kind
+        here = [engine.name for engine in engines.values() if engine.can_compute(kind)]
+        name = here[0] if here else OPENVINO.name
+    if name not in engines:
         raise MissingExtraError("torch", "torch", f"the runtime {name!r}")
     assert checkpoint.mapped is not None, "so it was loaded"
     with checkpoint.mapped.releasing():
-        return _laid_out(LightRuntime(checkpoint, device=device, dtype=dtype))
+        return _laid_out(LightRuntime(checkpoint, engines[name], device=device, dtype=dtype))
 
 
 def _laid_out(runtime: Runtime) -> Runtime:

@@ -5,7 +5,7 @@ Shape legend: N texts, L tokens of one text, C compressed tokens, D model width,
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class Runtime(ABC):
         token_budget: compressed tokens of a batch.
     """
 
-    name: ClassVar[str]
+    name: str
     device: Any
     precision: str
     token_budget: int

@@ -4,7 +4,6 @@ Shape legend: N texts, L tokens of one text, C compressed tokens, D model width.
 """
 
 import logging
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,9 +48,11 @@ class EngineLayers(Protocol):
 
     Attributes:
         threads: what they are computed with; an engine that has threads of its own does not read it.
+        compiles_late: whether nothing is compiled before it is needed.
     """
 
     threads: int
+    compiles_late: bool
 
     def __call__(self, x: FloatArray, lengths: IntArray) -> FloatArray:
         """Token embeddings after compression, shape (C, D) -> last hidden states, shape (C, D).
@@ -71,6 +72,7 @@ class CpuEngine:
         extra: of this package, which brings them.
         graph: the attribute of ``Backbone`` that names the module with its layers.
         dtypes: those to choose from, and what each computes in.
+        layers: from a backbone's config, its weights (``model.weights``), ``precision`` and ``threads``.
     """
 
     name: str
@@ -78,6 +80,7 @@ class CpuEngine:
     extra: str
     graph: str
     dtypes: Mapping[str, str]
+    layers: Callable[..., EngineLayers]
 
     def can_compute(self, kind: str) -> bool:
         """Whether it is installed and has this kind of backbone."""
@@ -133,15 +136,16 @@ class CpuEngineRuntime(TorchRuntime):
         super().__init__(encoder, device="cpu", dtype="float32")
         self.precision = self._layers_in
 
-    @staticmethod
-    @abstractmethod
-    def layers(backbone: Backbone, precision: str) -> EngineLayers:
-        """A backbone's layers, computed with as many threads as PyTorch has now."""
-
     def _prepare_layers(self) -> None:
         """The encoder itself gets other layers, so that the memory of its own can be freed."""
+        backbone, threads = self.encoder.backbone, torch.get_num_threads()
+        layers = self.engine.layers(backbone.config, backbone, precision=self._layers_in, threads=threads)
+        self.encoder.backbone = EngineBackbone(backbone, layers)
+
+    @property
+    def compiles_late(self) -> bool:
         backbone = self.encoder.backbone
-        self.encoder.backbone = EngineBackbone(backbone, self.layers(backbone, self._layers_in))
+        return isinstance(backbone, EngineBackbone) and backbone.layers.compiles_late
 
     def _start(self, batch: PackedBatch, targets: IntArray) -> OnTheWay:
         with self._computing():

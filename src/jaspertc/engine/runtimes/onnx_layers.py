@@ -3,6 +3,7 @@
 Shape legend: N texts, C compressed tokens, R rows of a product, I inputs, O outputs, D model width.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +11,15 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper
 
+from jaspertc.config import BackboneConfig
 from jaspertc.engine.runtimes.rows import plan_rows
 from jaspertc.errors import InputError
 from jaspertc.export.backbones import layers_graph
 from jaspertc.export.compression import layout_of
 from jaspertc.export.graph import INLINE_BYTES, Array, Graph, Value, model_of
-from jaspertc.export.products import MIDDLE, Products, int8_rows, unsigned
+from jaspertc.export.products import MIDDLE, Products, unsigned
 from jaspertc.machine import cpu_has_vnni
-from jaspertc.model.backbones import Backbone
-from jaspertc.model.int8 import Int8Matrix
+from jaspertc.model.weights import int8_rows, is_int8
 from jaspertc.types import FloatArray, IntArray
 
 STEP = np.array(1 / 127, np.float32)  # between the values that rows are rounded to, of their largest
@@ -40,7 +41,7 @@ class RuntimeProducts(Products):
         self._int8, self._every, self._signed = int8, every, cpu_has_vnni()
 
     def _is_int8(self, layer: Any) -> bool:
-        return self._int8 and (self._every or isinstance(layer, Int8Matrix))
+        return self._int8 and (self._every or is_int8(layer))
 
     def _int8_product(self, name: str, x: Value, layers: Sequence[Any], bias: Array | None) -> Value:
         graph = self.graph
@@ -69,6 +70,7 @@ class OnnxLayers:
     """The layers of a backbone; their weights are copied.
 
     Args:
+        weights: as ``layers_graph`` takes them: modules, or arrays under the same names.
         precision: ``int8`` or ``float32``.
         threads: what is computed with.
 
@@ -76,19 +78,21 @@ class OnnxLayers:
         InputError: the weights are more than a graph can hold (1.9 GB).
     """
 
-    def __init__(self, backbone: Backbone, *, precision: str, threads: int) -> None:
-        self.threads = threads
+    compiles_late = False
+
+    def __init__(self, config: BackboneConfig, weights: Any, *, precision: str, threads: int) -> None:
+        self.threads, self._own_threads, self._process = threads, threads, os.getpid()
         graph = Graph()
-        every = not any(isinstance(part, Int8Matrix) for part in backbone.modules())
+        every = not any(map(is_int8, weights.modules()))
         states, lengths = Value(graph, "states"), Value(graph, "lengths")
         products = RuntimeProducts(graph, int8=precision == "int8", every=every)
-        out = layers_graph(products, backbone, layout_of(graph, lengths), states)
+        out = layers_graph(products, config, weights, layout_of(graph, lengths), states)
         graph.nodes.append(helper.make_node("Identity", [out.name], ["out"]))
         if sum(values.nbytes for values in graph.weights.values()) > INLINE_BYTES:
             raise InputError(
                 "the model is too large for the runtime 'onnxruntime'; use 'openvino' or 'torch'"
             )
-        width = ["tokens", backbone.config.hidden_size]
+        width = ["tokens", config.hidden_size]
         model = model_of(
             graph,
             inputs=[
@@ -110,7 +114,15 @@ class OnnxLayers:
 
         Args:
             lengths: compressed tokens of each text, shape (N,), which add up to C.
+
+        Raises:
+            InputError: a fork has cut off the session's threads.
         """
+        if self._own_threads > 1 and self._process != os.getpid():
+            raise InputError(
+                "this process was forked from one that uses ONNX Runtime, whose threads it lacks; start "
+                "processes with multiprocessing.get_context(\"spawn\"), or load with runtime='openvino'"
+            )
         if len(lengths) == 1:
             return self._run(x, lengths)
         out = np.empty_like(x)

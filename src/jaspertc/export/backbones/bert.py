@@ -7,21 +7,21 @@ from typing import Any
 
 from jaspertc.export.backbones.layers import Layers
 from jaspertc.export.graph import Value
-from jaspertc.export.products import array
+from jaspertc.model.weights import dense
 
 
-def export_layers(layers: Layers, x: Value, backbone: Any) -> Value:
+def export_layers(layers: Layers, x: Value, weights: Any) -> Value:
     """Compressed word embeddings, (C, D) -> last hidden states, (C, D)."""
     graph, config, linear = layers.graph, layers.config, layers.products.linear
-    tables = backbone.embeddings
-    positions = array(tables.position_embeddings.weight)[tables.position_offset :]
-    added = positions + array(tables.token_type_embeddings.weight)[0]
+    tables = weights.embeddings
+    positions = dense(tables.position_embeddings)[config.position_offset :]
+    added = positions + dense(tables.token_type_embeddings)[0]
     rows = layers.products.small("positions.weight", added)
     x = layers.norm(
         "embeddings.norm", x + graph.op("Gather", rows, layers.layout.positions), tables.LayerNorm
     )
     gelu = {"none": "none", "tanh": "tanh"}[config.gelu]
-    for number, layer in enumerate(backbone.encoder.layer):
+    for number, layer in enumerate(weights.encoder.layer):
         name, attention = f"layer.{number}", layer.attention.self
         qkv = linear(f"{name}.qkv", x, attention.query, attention.key, attention.value)
         q, k, v = layers.split(qkv, *[config.hidden_size] * 3)

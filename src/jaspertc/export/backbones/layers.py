@@ -14,7 +14,8 @@ import numpy as np
 from jaspertc.config import BackboneConfig
 from jaspertc.export.compression import Layout
 from jaspertc.export.graph import Value
-from jaspertc.export.products import Products, array
+from jaspertc.export.products import Products
+from jaspertc.model.weights import array
 
 FAR = np.array(-1e9, dtype=np.float32)  # added to the scores of what a token must not see
 
@@ -69,7 +70,7 @@ class Layers:
         graph = self.graph
         mean = graph.op("ReduceMean", x * x, np.array([-1]), keepdims=1)
         weight = graph.weight(f"{name}.weight", array(layer.weight) * np.float32(times))
-        return x / graph.op("Sqrt", mean + float(layer.eps)) * weight
+        return x / graph.op("Sqrt", mean + self.config.norm_eps) * weight
 
     def split(self, x: Value, *widths: int) -> list[Value]:
         return self.graph.ops("Split", len(widths), x, np.array(widths), axis=-1)

@@ -11,12 +11,12 @@ from jaspertc.export.backbones.layers import Layers
 from jaspertc.export.graph import Value
 
 
-def export_layers(layers: Layers, x: Value, backbone: Any) -> Value:
+def export_layers(layers: Layers, x: Value, weights: Any) -> Value:
     """Compressed token embeddings, (C, D) -> last hidden states, (C, D)."""
     graph, config, linear = layers.graph, layers.config, layers.products.linear
     turns = _Rotary(layers)
     width, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    for number, layer in enumerate(backbone.layers):
+    for number, layer in enumerate(weights.layers):
         name, attention, mlp = f"layer.{number}", layer.self_attn, layer.mlp
         y = layers.rms(f"{name}.norm", x, layer.input_layernorm)
         q, k, v = layers.split(
@@ -30,7 +30,7 @@ def export_layers(layers: Layers, x: Value, backbone: Any) -> Value:
             linear(f"{name}.up", y, mlp.gate_proj, mlp.up_proj), *[config.intermediate_size] * 2
         )
         x = x + linear(f"{name}.down", gate * graph.op("Sigmoid", gate) * up, mlp.down_proj)
-    return layers.rms("norm", x, backbone.norm)
+    return layers.rms("norm", x, weights.norm)
 
 
 class _Rotary:

@@ -17,8 +17,7 @@ from openvino import Type
 from openvino import opset13 as op
 
 from jaspertc.config import BackboneConfig
-from jaspertc.engine.runtimes.openvino.weights import is_int8
-from jaspertc.pytorch import Tensor
+from jaspertc.model.weights import array, dense, int8_rows, is_int8
 from jaspertc.types import IntArray
 
 Node = Any
@@ -32,13 +31,17 @@ class LayerGraph(ABC):
     """The layers of one kind of backbone; a subclass says how they follow from the parts below.
 
     Args:
-        weights: the backbone, or a tree of arrays with the names of its parameters (``weights.Weights``).
+        weights: the backbone, or arrays under the same names (``model.weights.Weights``).
+
+    Attributes:
+        has_bfloat16: whether layers beside int8 ones were left in bfloat16; known once the graph is built.
     """
 
     def __init__(self, config: BackboneConfig, weights: Any, *, int8: bool, bfloat16: bool = False) -> None:
         self.weights, self.config, self.int8 = weights, config, int8
         self.stored = Type.bf16 if bfloat16 else Type.f32  # of matrices that are not int8
         self.mixed = any(map(is_int8, weights.modules()))
+        self.has_bfloat16 = False
         self._constants: dict[tuple[Any, ...], Node] = {}
 
     @abstractmethod
@@ -94,6 +97,7 @@ class LayerGraph(ABC):
             matrix = stored if self.stored == Type.f32 else op.convert(stored, Type.f32)
             return op.matmul(x, matrix, False, True)
         if self.mixed and not is_int8(layers[0]):
+            self.has_bfloat16 = True
             matrix = op.constant(np.concatenate([dense(layer) for layer in layers]), Type.bf16)
             return op.convert(op.matmul(op.convert(x, Type.bf16), matrix, False, True), Type.f32)
         whole, scale = _int8(*layers)
@@ -164,32 +168,10 @@ class LayerGraph(ABC):
         return op.add(op.multiply(op.unsqueeze(cells, self.ints(2)), op.constant(np.int32(groups))), which)
 
 
-def dense(layer: Any) -> np.ndarray:
-    """A layer's matrix as float32."""
-    return array(layer.weight) * array(layer.scale) if is_int8(layer) else array(layer.weight)
-
-
 def _int8(*layers: Any) -> tuple[Node, np.ndarray]:
     """The layers' weights one below the other, (O, I), and their scales, (O, 1)."""
+    pairs = [int8_rows(layer) for layer in layers]
     if len(layers) == 1 and is_int8(layers[0]):
-        return op.constant(np.asarray(layers[0].weight), shared_memory=True), array(layers[0].scale)
-    pairs = [_quantized(layer) for layer in layers]
-    return op.constant(np.concatenate([whole for whole, _ in pairs])), np.concatenate(
-        [scale for _, scale in pairs]
-    )
-
-
-def _quantized(layer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """As ``model.int8.quantize_rows``."""
-    if is_int8(layer):
-        return np.asarray(layer.weight), array(layer.scale)
-    values = array(layer.weight)
-    scale = np.maximum(np.abs(values).max(1, keepdims=True), np.float32(1e-12)) / np.float32(127)
-    return np.rint(values / scale).astype(np.int8), scale
-
-
-def array(weight: Any) -> np.ndarray:
-    """A weight, a tensor or an array, as float32."""
-    if isinstance(weight, Tensor):
-        weight = weight.detach().float().numpy()
-    return np.asarray(weight, dtype=np.float32)
+        return op.constant(pairs[0][0], shared_memory=True), pairs[0][1]
+    whole, scale = (np.concatenate(parts) for parts in zip(*pairs))
+    return op.constant(whole), scale

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaspertc.config import BackboneConfig
-from jaspertc.engine.runtimes.openvino.weights import is_int8
-from jaspertc.engine.runtimes.rows import STEP, one_row, plan_rows
+from jaspertc.engine.runtimes.rows import one_row, plan_rows
 from jaspertc.machine import cpu_has_amx, cpu_has_bfloat16
 from jaspertc.model.backbones import backbone_class
+from jaspertc.model.weights import is_int8
 from jaspertc.types import FloatArray, IntArray
 
 SHORT = 32  # compressed tokens of a text: see OpenVINOLayers
-NARROW = 8  # rows of graphs for a single shape have multiples of so many tokens, in float32
+NARROW = 8  # rows of graphs for a single shape have multiples of so many tokens
 SMALL = 1 << 25  # weights of layers up to which their graph is kept, and compiled for single shapes, too
 # Values of a token that share a scale when activations are quantised: fewer are more exact, more are faster.
 GROUP, WIDE_GROUP = 128, 256
@@ -66,12 +66,16 @@ class OpenVINOLayers:
 
     Of layers that are small, the graph is kept and compiled when it is first needed: once for any shape, and
     for one text of up to ``SHORT`` tokens, such as a query, once for each width of its row. The
-    arithmetic is the same; but known shapes are not worked out anew at hundreds of operations.
+    arithmetic is the same; but known shapes are not worked out anew at hundreds of operations. Nothing in
+    bfloat16 is compiled for known shapes: on CPUs with AVX-512 bfloat16 and no AMX, OpenVINO 2026.4 then
+    computes attention wrong (cosines of .2 to .8 to float32; products have been reported, openvino#38256),
+    and products of layers left in bfloat16 are rounded in another order.
 
-    With ``int8``, attention is bfloat16 where the CPU computes that natively. On a CPU with AMX, OpenVINO
-    would then expand int8 matrices to bfloat16 at each call. There, texts of up to ``SHORT`` tokens have int8
-    products and float32 attention, since the matrices' size is what counts for them, and longer ones are
-    computed in bfloat16 with matrices expanded once; each of the two is compiled when it is first needed.
+    With ``int8``, attention is bfloat16 where the CPU computes that natively, but for texts of up to
+    ``SHORT`` tokens, where it is float32 so that they can have such graphs. On a CPU with AMX, OpenVINO would expand
+    int8 matrices to bfloat16 at each call. There, also in large layers, short texts have int8 products and
+    float32 attention, since the matrices' size is what counts for them, and longer ones are computed in
+    bfloat16 with matrices expanded once. Each of the two is compiled when it is first needed.
 
     Args:
         weights: as ``LayerGraph`` takes them: modules, or arrays under the same names.
@@ -79,7 +83,7 @@ class OpenVINOLayers:
         threads: what is compiled computes with so many.
 
     Attributes:
-        is_small: whether nothing is compiled before it is needed.
+        compiles_late: whether nothing is compiled before it is needed.
     """
 
     def __init__(self, config: BackboneConfig, weights: Any, *, precision: str, threads: int) -> None:
@@ -87,20 +91,22 @@ class OpenVINOLayers:
         self._weights = weights
         self._graph = graph_class(config.kind)
         self._group = WIDE_GROUP if config.hidden_size % WIDE_GROUP == 0 else GROUP
-        self._short = SHORT if precision == "int8" and cpu_has_amx() else 0
         self._int8 = precision == "int8"
         in_bfloat16 = precision == "bfloat16" or (self._int8 and cpu_has_bfloat16())
         self._hint = "bf16" if in_bfloat16 else "f32"
         count = backbone_class(config.kind).layer_weights(config) * config.num_layers
-        self.is_small = count <= SMALL
-        # In bfloat16 sums in rows of another width, as the text would have among others, might differ.
-        self._step = NARROW if self._short or not in_bfloat16 else STEP
+        self.compiles_late = count <= SMALL
+        self._expands = self._int8 and cpu_has_amx()
+        apart = self._int8 and in_bfloat16 and (self.compiles_late or self._expands)
+        self._short = SHORT if apart else 0
+        self._has_shapes = self.compiles_late and (apart or not in_bfloat16)
         self._compiling = threading.Lock()
         self._models: dict[bool, Any] = {}
         self._compiled: dict[tuple[bool, int], CompiledGraph] = {}
-        if not self._short:
+        if self.compiles_late or not self._expands:
             self._model(int8=self._int8)
-            if not self.is_small:
+        if not self._expands:
+            if not self.compiles_late:
                 self._layers_for(int(self.config.max_positions))
                 self._models.clear()
             self._weights = [part for part in weights.modules() if is_int8(part)]  # the graph's memory
@@ -112,8 +118,8 @@ class OpenVINOLayers:
             lengths: compressed tokens of each text, shape (N,), which add up to C.
         """
         out = np.empty_like(x)
-        alone = self.is_small and len(lengths) == 1 and lengths[0] <= SHORT
-        parts = [one_row(int(lengths[0]), self._step)] if alone else plan_rows(lengths, apart=self._short)
+        alone = self._has_shapes and len(lengths) == 1 and lengths[0] <= SHORT
+        parts = [one_row(int(lengths[0]), NARROW)] if alone else plan_rows(lengths, apart=self._short)
         for rows in parts:
             used = len(rows.tokens)
             tokens: Any = slice(used) if len(lengths) == 1 else rows.tokens
@@ -137,9 +143,8 @@ class OpenVINOLayers:
         return self._compiled[key]
 
     def _compile(self, short: bool, inputs: list[np.ndarray] | None) -> CompiledGraph:
-        hint, int8 = self._hint, self._int8
-        if self._short:
-            hint, int8 = ("f32", True) if short else ("bf16", False)
+        hint = "f32" if short else self._hint
+        int8 = self._int8 and (short or not self._expands)
         model = self._model(int8=int8)
         if inputs:
             model = model.clone()
@@ -150,8 +155,9 @@ class OpenVINOLayers:
         """The graph for any shape, kept where it is small."""
         if int8 in self._models:
             return self._models[int8]
-        graph = self._graph(self.config, self._weights, int8=int8, bfloat16=bool(self._short) and not int8)
+        graph = self._graph(self.config, self._weights, int8=int8, bfloat16=self._expands and not int8)
         model = graph.build()
-        if self.is_small or not self._short:
+        self._has_shapes &= not graph.has_bfloat16
+        if self.compiles_late or not self._expands:
             self._models[int8] = model
         return model

@@ -10,7 +10,8 @@ from openvino import Type
 from openvino import opset13 as op
 
 from jaspertc.config import BackboneConfig
-from jaspertc.engine.runtimes.openvino.graph import LayerGraph, Node, array
+from jaspertc.engine.runtimes.openvino.graph import LayerGraph, Node
+from jaspertc.model.weights import array
 from jaspertc.types import IntArray
 
 

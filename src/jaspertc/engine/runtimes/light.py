@@ -1,4 +1,4 @@
-"""Vectors without PyTorch: OpenVINO computes the layers, numpy what is around them.
+"""Vectors without PyTorch: an engine computes the layers, numpy what is around them.
 
 Shape legend: N texts, T tokens, C compressed tokens, V vocabulary, D model width, E width of the vectors.
 """
@@ -13,15 +13,13 @@ import numpy as np
 from jaspertc.checkpoint import Checkpoint
 from jaspertc.engine.processes import computing
 from jaspertc.engine.runtimes.base import TOKEN_BUDGET, Runtime
-from jaspertc.engine.runtimes.cpu_engine import POOLERS, means
-from jaspertc.engine.runtimes.openvino.layers import OpenVINOLayers
-from jaspertc.engine.runtimes.openvino.runtime import OPENVINO
-from jaspertc.engine.runtimes.openvino.weights import Weights
+from jaspertc.engine.runtimes.cpu_engine import POOLERS, CpuEngine, means
 from jaspertc.errors import CheckpointError, MissingExtraError
 from jaspertc.machine import thread_count
 from jaspertc.model.backbones import backbone_class
 from jaspertc.model.compressors.lookup import FOLDED_ROWS, check_ids, fixed_places
 from jaspertc.model.compressors.windows import Windows, packed_windows
+from jaspertc.model.weights import Weights
 from jaspertc.text.packing import PackedBatch, offsets_of
 from jaspertc.types import FloatArray, IntArray
 
@@ -81,23 +79,28 @@ class TokenTable:
 class LightRuntime(Runtime):
     """A checkpoint computed without PyTorch. ``dtype="auto"`` is int8 where weights are, else float32.
 
+    Args:
+        engine: what has the layers.
+
     Raises:
-        MissingExtraError: OpenVINO is not installed, or the compressor can be computed by PyTorch only.
+        MissingExtraError: the engine is not installed, or the compressor can be computed by PyTorch only.
         InputError: another device than the CPU, an unknown dtype, or a backbone that has no graph.
         CheckpointError: a tensor is missing or has not the shape that ``config.json`` says.
     """
 
-    name = "openvino"
     device = Cpu()
     token_budget = TOKEN_BUDGET["cpu"]
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, engine: CpuEngine, *, device: str = "auto", dtype: str = "auto"
+    ) -> None:
         config = checkpoint.info.config
-        precision = OPENVINO.check(config.backbone.kind, device, dtype)
+        self.name = engine.name
+        precision = engine.check(config.backbone.kind, device, dtype)
         try:
             from threadpoolctl import ThreadpoolController
         except ImportError as error:
-            raise MissingExtraError("threadpoolctl", "cpu", "embedding without PyTorch") from error
+            raise MissingExtraError("threadpoolctl", engine.extra, "embedding without PyTorch") from error
         self.precision = precision if dtype != "auto" or checkpoint.has_int8_weights else "float32"
         self._compressor = checkpoint.compressor
         if not self._compressor.computes_in_numpy():
@@ -114,7 +117,7 @@ class LightRuntime(Runtime):
                 arrays["backbone"].get(f"{table}.scale"),
                 self._transformed,
             )
-            self._layers = OpenVINOLayers(
+            self._layers = engine.layers(
                 config.backbone,
                 Weights(arrays["backbone"]),
                 precision=self.precision,
@@ -134,7 +137,7 @@ class LightRuntime(Runtime):
 
     @property
     def compiles_late(self) -> bool:
-        return self._layers.is_small
+        return self._layers.compiles_late
 
     def _transformed(self, rows: FloatArray) -> FloatArray:
         with self._blas.limit(limits=1):

@@ -1,9 +1,15 @@
-"""Arrays as a tree of attributes, as a module has its parameters."""
+"""Weights for engines that are not PyTorch: of modules, or of arrays in a tree with the same names.
+
+Shape legend: I inputs, O outputs.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from jaspertc.errors import CheckpointError
+from jaspertc.pytorch import Tensor
 
 OPTIONAL = ("bias", "scale")
 
@@ -52,3 +58,27 @@ class Weights:
 def is_int8(part: Any) -> bool:
     """Whether a module, or a part of such a tree, has an int8 matrix with its scales."""
     return getattr(part, "scale", None) is not None
+
+
+def array(weight: Any, dtype: Any = np.float32) -> np.ndarray:
+    """A weight, a tensor or an array, as float32 and then as ``dtype``."""
+    if isinstance(weight, Tensor):
+        weight = weight.detach().float().cpu().numpy()
+    return np.asarray(weight, dtype=np.float32).astype(dtype, copy=False)
+
+
+def dense(layer: Any) -> np.ndarray:
+    """A layer's matrix as float32, shape (O, I)."""
+    return array(layer.weight) * array(layer.scale) if is_int8(layer) else array(layer.weight)
+
+
+def int8_rows(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A layer's or a weight's matrix as int8, (O, I), with scales, (O, 1): its own integers if it has them.
+
+    Else as ``model.int8.quantize_rows``, bit by bit.
+    """
+    if is_int8(layer):
+        return np.asarray(layer.weight), array(layer.scale)
+    values = array(getattr(layer, "weight", layer))
+    scale = np.maximum(np.abs(values).max(1, keepdims=True), np.float32(1e-12)) / np.float32(127)
+    return np.rint(values / scale).astype(np.int8), scale
