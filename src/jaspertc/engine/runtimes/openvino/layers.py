@@ -72,10 +72,10 @@ class OpenVINOLayers:
     and products of layers left in bfloat16 are rounded in another order.
 
     With ``int8``, attention is bfloat16 where the CPU computes that natively, but for texts of up to
-    ``SHORT`` tokens, where it is float32 so that they can have such graphs. On a CPU with AMX, OpenVINO would expand
-    int8 matrices to bfloat16 at each call. There, also in large layers, short texts have int8 products and
-    float32 attention, since the matrices' size is what counts for them, and longer ones are computed in
-    bfloat16 with matrices expanded once. Each of the two is compiled when it is first needed.
+    ``SHORT`` tokens, where it is float32 so that they can have such graphs. On a CPU with AMX, OpenVINO
+    would expand int8 matrices to bfloat16 at each call. There, also in large layers, short texts have int8
+    products and float32 attention, since the matrices' size is what counts for them, and longer ones are
+    computed in bfloat16 with matrices expanded once. Each of the two is compiled when it is first needed.
 
     Args:
         weights: as ``LayerGraph`` takes them: modules, or arrays under the same names.
