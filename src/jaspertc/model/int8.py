@@ -4,6 +4,7 @@ For runtimes that compute in int8, and for lookup. Shape legend: I inputs, O out
 """
 
 from jaspertc.model.shapes_only import shapes_only
+from jaspertc.model.weights import int8_rows
 from jaspertc.pytorch import Tensor, nn, torch
 from jaspertc.pytorch import functional as F
 
@@ -15,9 +16,8 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     >>> whole.tolist(), round(float(scale[0]), 6)
     ([[64, -127], [0, 0]], 0.015748)
     """
-    values = weight.detach().float()
-    scale = values.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-    return torch.round(values / scale).to(torch.int8), scale
+    whole, scale = int8_rows(weight)
+    return torch.from_numpy(whole), torch.from_numpy(scale)
 
 
 class Int8Matrix(nn.Module):

@@ -73,9 +73,9 @@ def dense(layer: Any) -> np.ndarray:
 
 
 def int8_rows(layer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """A layer's or a weight's matrix as int8, (O, I), with scales, (O, 1): its own integers if it has them.
+    """A layer's or a weight's matrix as int8, (O, I), with scales, float32, (O, 1).
 
-    Else as ``model.int8.quantize_rows``, bit by bit.
+    Its own integers if it has them; else each row's largest value is 127.
     """
     if is_int8(layer):
         return np.asarray(layer.weight), array(layer.scale)
