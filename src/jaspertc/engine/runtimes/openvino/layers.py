@@ -84,6 +84,7 @@ class OpenVINOLayers:
 
     Attributes:
         compiles_late: whether nothing is compiled before it is needed.
+        has_shapes: whether a short text alone is computed by a graph of its own shape.
     """
 
     def __init__(self, config: BackboneConfig, weights: Any, *, precision: str, threads: int) -> None:
@@ -99,7 +100,7 @@ class OpenVINOLayers:
         self._expands = self._int8 and cpu_has_amx()
         apart = self._int8 and in_bfloat16 and (self.compiles_late or self._expands)
         self._short = SHORT if apart else 0
-        self._has_shapes = self.compiles_late and (apart or not in_bfloat16)
+        self.has_shapes = self.compiles_late and (apart or not in_bfloat16)
         self._compiling = threading.Lock()
         self._models: dict[bool, Any] = {}
         self._compiled: dict[tuple[bool, int], CompiledGraph] = {}
@@ -118,7 +119,7 @@ class OpenVINOLayers:
             lengths: compressed tokens of each text, shape (N,), which add up to C.
         """
         out = np.empty_like(x)
-        alone = self._has_shapes and len(lengths) == 1 and lengths[0] <= SHORT
+        alone = self.has_shapes and len(lengths) == 1 and lengths[0] <= SHORT
         parts = [one_row(int(lengths[0]), NARROW)] if alone else plan_rows(lengths, apart=self._short)
         for rows in parts:
             used = len(rows.tokens)
@@ -157,7 +158,7 @@ class OpenVINOLayers:
             return self._models[int8]
         graph = self._graph(self.config, self._weights, int8=int8, bfloat16=self._expands and not int8)
         model = graph.build()
-        self._has_shapes &= not graph.has_bfloat16
+        self.has_shapes &= not graph.has_bfloat16
         if self.compiles_late or not self._expands:
             self._models[int8] = model
         return model
