@@ -8,7 +8,8 @@ and queries, the bank, are computed once and stay; compressed documents are move
 losses over neighbours in the bank, not strangers: a document ranks its nearest documents and queries as its
 own vector at 1 does (KL); its query is the first of the queries near it; and it is the first that its query
 finds, where all other documents near the query stand as at ratio 1. No query passes through the layers, so
-that tokens at a low ratio are all a step costs; short rows at ratio 1 hold what queries are compared with.
+that tokens at a low ratio are most of what a step costs; one document and some queries at ratio 1 hold
+what is compared there.
 
 Both commands go on where they were cut off. Everything but the token table is trained.
 
@@ -50,7 +51,7 @@ THRESHOLD = 16
 BATCH, SHORT = 32, 12  # documents, and queries at ratio 1, of a step
 OTHERS = 64  # queries near a document, and documents near a query
 HELD = 4.0  # weight of the cosine of short rows to their own vectors
-WARM_UP, KEPT, VALIDATED = 50, 100, 500  # steps
+WARM_UP, KEPT, VALIDATED = 50, 100, 400  # steps
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,7 @@ def train(options: argparse.Namespace) -> None:
         rows = random.choice(len(data.documents), BATCH, replace=False)
         short = random.choice(len(data.asked), SHORT, replace=False)
         ratios = np.exp(random.uniform(np.log(LOWEST), np.log(HIGHEST), BATCH))
+        ratios[0] = 1.0
         batch = pack([data.documents[row] for row in rows] + [data.asked[row] for row in short])
         targets = target_lengths(batch.lengths, ratio=np.append(ratios, np.ones(SHORT)), threshold=THRESHOLD)
         vectors = F.normalize(encoder(batch, targets), dim=1)
