@@ -218,6 +218,7 @@ def train(options: argparse.Namespace) -> None:
         ratios[0] = 1.0
         batch = pack([data.documents[row] for row in rows] + [data.asked[row] for row in short])
         targets = target_lengths(batch.lengths, ratio=np.append(ratios, np.ones(SHORT)), threshold=THRESHOLD)
+        targets = np.minimum(targets, encoder.config.backbone.max_positions)
         vectors = F.normalize(encoder(batch, targets), dim=1)
         drawn = torch.from_numpy(random.integers(len(data.bank), size=(BATCH, DRAWN)))
         loss = loss_of(vectors[:BATCH], torch.from_numpy(rows), drawn, data)
