@@ -143,11 +143,11 @@ def read_bank(embedder: Engine, data: Path, folder: Path) -> Bank:
     return Bank(documents, asked, bank, query_of, *(torch.cat(each) for each in lists))
 
 
-def loss_of(vectors: Tensor, rows: Tensor, drawn: Tensor, data: Bank) -> Tensor:
+def loss_of(vectors: Tensor, rows: Tensor, drawn: Tensor, data: Bank, pairs_weight: float) -> Tensor:
     """The three losses of compressed documents' unit vectors, (B, E), of the documents ``rows``, (B,)."""
     loss = 2 * ranking_loss(vectors, rows, drawn, data)
     has = data.query_of[rows] >= 0
-    if not has.any():
+    if not pairs_weight or not has.any():
         return loss
     rows, vectors = rows[has], vectors[has]
     query = data.bank[data.query_of[rows]]
@@ -160,7 +160,7 @@ def loss_of(vectors: Tensor, rows: Tensor, drawn: Tensor, data: Bank) -> Tensor:
         at_one = (data.bank[rows] * query).sum(1, keepdim=True)
         others = others.masked_fill(others.detach() > at_one + 0.02, -torch.inf)
         scores = torch.cat([own, others], dim=1) / TEMPERATURE
-        loss = loss + F.cross_entropy(scores, first) * len(rows) / len(has)
+        loss = loss + pairs_weight * F.cross_entropy(scores, first) * len(rows) / len(has)
     return loss
 
 
@@ -221,7 +221,7 @@ def train(options: argparse.Namespace) -> None:
         targets = np.minimum(targets, encoder.config.backbone.max_positions)
         vectors = F.normalize(encoder(batch, targets), dim=1)
         drawn = torch.from_numpy(random.integers(len(data.bank), size=(BATCH, DRAWN)))
-        loss = loss_of(vectors[:BATCH], torch.from_numpy(rows), drawn, data)
+        loss = loss_of(vectors[:BATCH], torch.from_numpy(rows), drawn, data, options.pairs_weight)
         held = data.bank[len(data.documents) + torch.from_numpy(short)]
         loss = loss + HELD * (1 - (vectors[BATCH:] * held).sum(1)).mean()
         optimizer.zero_grad()
@@ -254,6 +254,7 @@ def main() -> None:
         command.set_defaults(do=name)
     command.add_argument("--steps", type=int, default=2000)
     command.add_argument("--rate", type=float, default=3e-5)
+    command.add_argument("--pairs-weight", type=float, default=1.0, help="of the losses that know pairs")
     command.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
