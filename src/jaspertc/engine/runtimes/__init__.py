@@ -68,7 +68,7 @@ def _light_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str
         kind = checkpoint.info.config.backbone.kind
         here = [engine.name for engine in engines.values() if engine.can_compute(kind)]
         name = here[0] if here else OPENVINO.name
-    if name not in engines:
+    if not isinstance(name, str) or name not in engines:
         raise MissingExtraError("torch", "torch", f"the runtime {name!r}")
     assert checkpoint.mapped is not None, "so it was loaded"
     with checkpoint.mapped.releasing():
