@@ -34,7 +34,6 @@ from jaspertc.checkpoint import load_checkpoint, resolve
 from jaspertc.engine.embedder import Embedder as Engine
 from jaspertc.engine.options import EncodeOptions
 from jaspertc.files.json_lines import read_objects
-from jaspertc.model.lengths import target_lengths
 from jaspertc.reports.origin import machine, versions
 from jaspertc.teaching.keys import place_of
 from jaspertc.text.packing import pack
@@ -85,7 +84,7 @@ def texts_of(embedder: Engine, folder: Path) -> tuple[list[IntArray], list[str],
         if name.startswith("pairs"):
             rows = [row for row in rows if place_of(f"q:{row['id']}") < 0.6]  # no validation pair
         rows.sort(key=lambda row: place_of(f"documents {row['id']}"))
-        kept: dict[str, str | None] = {}
+        kept: dict[str, tuple[str | None, IntArray]] = {}
         for start in range(0, len(rows), 4096):
             texts = {
                 row.get("positive") or row["text"]: row.get("query") for row in rows[start : start + 4096]
@@ -93,16 +92,15 @@ def texts_of(embedder: Engine, folder: Path) -> tuple[list[IntArray], list[str],
             ids = embedder.tokenize(list(texts), prompt=prompt)
             long = name == "long_texts"
             kept |= {
-                text: query
+                text: (query, row)
                 for (text, query), row in zip(texts.items(), ids)
                 if len(row) >= LEAST and (long or len(row) <= MOST)
             }
             if len(kept) >= most:
                 break
-        for text, query in list(kept.items())[:most]:
-            ids = embedder.tokenize([text], prompt=prompt)
+        for text, (query, ids) in list(kept.items())[:most]:
             fitted = embedder.texts.fitting.fit(
-                ids, np.array(1.0), EncodeOptions(), texts=[text], prompt=prompt
+                [ids], np.array(1.0), EncodeOptions(), texts=[text], prompt=prompt
             )
             documents += fitted.texts.rows
             own += [-1 if query is None else len(queries)] * len(fitted.texts.rows)
@@ -217,8 +215,12 @@ def train(options: argparse.Namespace) -> None:
         ratios = np.exp(random.uniform(np.log(LOWEST), np.log(HIGHEST), BATCH))
         ratios[0] = 1.0
         batch = pack([data.documents[row] for row in rows] + [data.asked[row] for row in short])
-        targets = target_lengths(batch.lengths, ratio=np.append(ratios, np.ones(SHORT)), threshold=THRESHOLD)
-        targets = np.minimum(targets, encoder.config.backbone.max_positions)
+        targets = encoder.compressor.target_lengths(
+            batch.lengths,
+            ratio=np.append(ratios, np.ones(SHORT)),
+            threshold=THRESHOLD,
+            max_compressed=encoder.config.backbone.max_positions,
+        )
         vectors = F.normalize(encoder(batch, targets), dim=1)
         drawn = torch.from_numpy(random.integers(len(data.bank), size=(BATCH, DRAWN)))
         loss = loss_of(vectors[:BATCH], torch.from_numpy(rows), drawn, data, options.pairs_weight)
