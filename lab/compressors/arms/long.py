@@ -84,7 +84,7 @@ def read_pairs(embedder: Engine, folder: Path, each: int, cache: Path) -> Pairs:
     """Pairs with long answers, none of them a validation pair. The bank is kept in a file of ``cache``."""
     found = long_answers(embedder, folder, each)
     texts = embedder.tokenize(list(found), prompt=embedder.prompts["document"])
-    queries = embedder.tokenize(list(found.values()), prompt=embedder.prompts["query"])
+    queries = embedder.tokenize(list(found.values()), prompt=embedder.prompts["query"], max_length=MOST)
     path = cache / f"bank-{embedder.fingerprint[:12]}-{each}.npy"
     if not path.exists():
         np.save(path.with_suffix(".part.npy"), embedder.encode_ids(texts + queries, ratio=1.0))
