@@ -75,6 +75,8 @@ def test_what_is_cut_compressed_or_in_pieces_goes_the_long_way(
         ({"dims": 7}, InputError, "dims is 7"),
         ({"prompt_name": "passage"}, InputError, "prompt_name is 'passage'"),
         ({"max_length": 0}, InputError, "max_length is 0"),
+        ({"threshold": 2**63}, RatioError, "threshold is 9223372036854775808"),
+        ({"normalize": "no"}, InputError, "normalize is 'no'"),
     ],
 )
 def test_bad_options_of_one_text(

@@ -90,7 +90,7 @@ def test_the_wrong_text_is_named():
         check_ratio([0.5, 1, 1.5, 2], 4)
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, 80.0, True, "80", math.nan], ids=repr)
+@pytest.mark.parametrize("value", [0, -1, 1.5, 80.0, True, "80", math.nan, 2**63], ids=repr)
 @pytest.mark.parametrize("name", ["threshold", "max_compressed"])
 def test_bad_counts(name, value):
     options = {"threshold": 80, name: value}

@@ -111,6 +111,12 @@ def test_remove(index, tmp_path):
     assert contents(index.path) == contents(tmp_path / "b.db")
 
 
+@pytest.mark.parametrize("documents", [Document("a", "t"), None, 5])
+def test_add_refuses_what_is_not_several_documents(index, documents):
+    with pytest.raises(InputError, match="it must be several Documents"):
+        index.add(documents)
+
+
 @pytest.mark.parametrize("ids", ["doc-0", b"doc-0", [1], [None], None, 5, {"doc-0": 1}])
 def test_remove_refuses_what_is_no_list_of_ids(index, ids):
     with pytest.raises(InputError, match="list of strings"):
@@ -211,6 +217,8 @@ def test_vectors_that_are_not_finite_are_refused(index, embedder, monkeypatch):
         ({"query": "q", "k": 2.0}, "k is 2.0"),
         ({"query": "q", "k": True}, "k is True"),
         ({"query": "q", "where": {"a": []}}, "where: metadata 'a'"),
+        ({"query": "q", "where": "a=1"}, "where is 'a=1', it must be a mapping"),
+        ({"query": "q", "where": ["a"]}, "where is \\['a'\\], it must be a mapping"),
     ],
 )
 def test_bad_search_arguments(index, arguments, message):

@@ -192,12 +192,31 @@ def test_half_the_mean_of_past_queries_is_taken_from_a_query(index, embedder, mo
         ({"storage": "int4"}, "storage is 'int4', it must be one of float32"),
         ({"passage_tokens": -1}, "passage_tokens is -1"),
         ({"passage_tokens": True}, "passage_tokens is True"),
+        ({"passage_tokens": 2.5}, "passage_tokens is 2.5"),
+        ({"passage_tokens": "5"}, "passage_tokens is '5'"),
     ],
 )
 def test_bad_options(tmp_path, embedder, options, message):
     with pytest.raises(InputError, match=message):
         SearchIndex.create_or_open(tmp_path / "a.db", embedder, **options)
     assert not (tmp_path / "a.db").exists()
+
+
+def test_numpy_s_numbers_are_options(tmp_path, embedder):
+    options = {"passage_tokens": np.int64(128), "ratio": np.float32(0.5)}
+    with SearchIndex.create_or_open(tmp_path / "a.db", embedder, **options) as index:
+        assert (index.info.passage_tokens, index.ratio) == (128, 0.5)
+    with SearchIndex.open(tmp_path / "a.db", embedder) as again:
+        assert again.info.passage_tokens == 128
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_refining_for_a_time_that_is_none_is_refused(tmp_path, embedder, seconds):
+    with (
+        SearchIndex.create_or_open(tmp_path / "a.db", embedder, ratio=0.3) as index,
+        pytest.raises(InputError, match="seconds is"),
+    ):
+        refine(index, 0.5, seconds=seconds)
 
 
 def test_terms():

@@ -61,15 +61,26 @@ def test_a_file_of_a_folder_that_cannot_be_read_is_left_out_and_named(tmp_path):
     (tmp_path / "docs" / "c.md").write_bytes(b"U\0T\0F\0")
     (tmp_path / "docs" / "d.txt").write_text("four")
     told: list[str] = []
-    documents = list(read_documents([tmp_path / "docs"], folder=tmp_path, skip=told.append))
+    names: list[str] = []
+
+    def skip(why: str, name: str) -> None:
+        told.append(why)
+        names.append(name)
+
+    documents = list(read_documents([tmp_path / "docs"], folder=tmp_path, skip=skip))
     assert [document.text for document in documents] == ["one", "four"]
     assert [Path(line.split(":")[0]).name for line in told] == ["b.txt", "c.md"]
     assert "not UTF-8 at byte 3" in told[0]
+    (tmp_path / "docs" / "b.txt").write_text("two")
+    (tmp_path / "docs" / "c.md").write_text("three")
+    whole = {document.id for document in read_documents([tmp_path / "docs"], folder=tmp_path)}
+    assert whole == {document.id for document in documents} | {*names}
+    (tmp_path / "docs" / "b.txt").write_bytes(b"caf\xe9")
     with pytest.raises(DataFileError, match=r"b\.txt: not UTF-8"):
         list(read_documents([tmp_path / "docs"], folder=tmp_path))
     (tmp_path / "docs" / "rows.jsonl").write_text("{")
     with pytest.raises(DataFileError, match=r"rows\.jsonl, line 1: not JSON"):
-        list(read_documents([tmp_path / "docs"], folder=tmp_path, skip=told.append))
+        list(read_documents([tmp_path / "docs"], folder=tmp_path, skip=skip))
 
 
 def test_files_of_one_name_in_two_folders(tmp_path):

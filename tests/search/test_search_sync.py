@@ -63,6 +63,25 @@ def test_a_folder_is_followed(index, embedder):
     upkeep.check(index.path)
 
 
+def test_a_file_that_cannot_be_read_for_a_while_loses_nothing(index):
+    folder = index.path.parent / "docs"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.txt").write_text(f"text {name}")
+    assert sync(index, "docs") == AddReport(3, 0, 0, 0)
+    (folder / "a.txt").write_bytes(b"half a character: \xe4\xbd")
+    (folder / "b.txt").unlink()
+    told = {}
+    documents = read_documents(
+        [folder], folder=folder.parent, skip=lambda why, name: told.update({name: why})
+    )
+    assert index.sync(documents, ["docs"], keep=told) == AddReport(0, 0, 1, removed=1)
+    assert "a.txt" in told["docs/a"]
+    assert texts(index) == ["text a", "text c"]
+    (folder / "a.txt").write_text("text a, whole again")
+    assert sync(index, "docs") == AddReport(0, 1, 1, 0)
+
+
 def test_a_row_that_moves_to_another_file_stays(index, embedder):
     a, b = (index.path.parent / name for name in ("a.jsonl", "b.jsonl"))
     a.write_text('{"id": 1, "text": "x"}\n{"id": 2, "text": "y"}\n')

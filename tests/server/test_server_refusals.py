@@ -32,6 +32,7 @@ def refusal(answer: Any, status: int) -> dict[str, Any]:
         ({"input": None}, "input", "null"),
         ({"input": {"text": SECRET}}, "input", "image"),
         ({"input": [SECRET, 7]}, "input", "input 1 is of type number"),
+        ({"input": [7, SECRET]}, "input", "input 1 is of type str, it must be a token id"),
         ({"input": [[SECRET]]}, "input", "one or more token ids"),
         ({"input": [True]}, "input", "boolean"),
         ({"input": [1, 2, 3]}, "input", "check_embedding_ctx_length=False"),

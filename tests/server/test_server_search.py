@@ -59,7 +59,9 @@ def test_filter_and_information(server: Any) -> None:
         ({"query": "  "}, "query is '  ', it must be a string that is not blank"),
         ({"query": "x", "k": 0}, "k"),
         ({"query": "x", "mode": "fast"}, "mode"),
-        ({"query": "x", "where": {"a": [1]}}, "where"),
+        ({"query": "x", "where": {"a": [1]}}, "where.a must be a string, number, boolean or null"),
+        ({"query": "x", "where": [1]}, "where: Input should be"),
+        ({"query": "bread " * 40_000}, "query has "),
         ({"query": "x", "other": 1}, "other"),
     ],
 )

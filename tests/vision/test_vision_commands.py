@@ -109,7 +109,7 @@ def test_an_index_of_pictures_is_searched_with_pictures_and_texts(
     made = runner.invoke(app, ["index", str(pictures), "--output", index, "--model", str(folder)])
     assert made.exit_code == 0, made.output
     assert "3 added" in made.output
-    assert made.output.count("left out:") == 2
+    assert made.output.count("warning: left out") == 2
     again = runner.invoke(app, ["index", str(pictures), "--output", index, "--model", str(folder)])
     assert "0 added, 0 updated, 3 unchanged" in again.output
     (pictures / "a.png").write_bytes(encoded(drawn("rectangle", "black")))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jaspertc.cli.options import TEXT_FILES, IdField, ModelOption, Runtime, TextField
-from jaspertc.cli.progress import quiet, say, write
+from jaspertc.cli.progress import quiet, warn, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,14 +94,19 @@ def index(
         # Before the model: it is slow.
         of_pictures = [path for path in files if is_picture_folder(path)]
         texts = [path for path in files if path not in of_pictures]
+        left_out: list[str] = []
+
+        def skip(why: str, name: str) -> None:
+            """A file that cannot be read does not keep a folder's others from the index."""
+            warn(f"left out, and what the index has of it stays: {why}")
+            left_out.append(name)
+
         documents = chain(
-            read_documents(
-                texts, folder=output.parent, text_field=text_field, id_field=id_field, skip=_left_out
-            ),
-            *(read_pictures(path, folder=output.parent, skip=_left_out) for path in of_pictures),
+            read_documents(texts, folder=output.parent, text_field=text_field, id_field=id_field, skip=skip),
+            *(read_pictures(path, folder=output.parent, skip=skip) for path in of_pictures),
         )
         with _opened(output, model, runtime, ratio=ratio, storage=storage, passages=passages) as opened:
-            _add(opened, files, documents)
+            _add(opened, files, documents, left_out)
             if refine is not None:
                 _refine(opened, refine, seconds)
     elif refine is not None:
@@ -112,11 +117,6 @@ def index(
             _refine(opened, refine, seconds)
     if upkeep:
         _look_after(output, remove or [], prune, compact, centring, export, show=show, check=check)
-
-
-def _left_out(why: str) -> None:
-    """A file that cannot be read does not keep a folder's others from the index."""
-    say(f"left out: {why}")
 
 
 def _opened(
@@ -135,11 +135,13 @@ def _opened(
     return SearchIndex.create_or_open(output, embedder, ratio=ratio, storage=storage, passage_tokens=passages)
 
 
-def _add(opened: "SearchIndex", files: list[Path], documents: "Iterator[Document]") -> None:
+def _add(
+    opened: "SearchIndex", files: list[Path], documents: "Iterator[Document]", left_out: list[str]
+) -> None:
     from jaspertc.search.reading import source_name
 
     sources = [source_name(path, opened.path.parent) for path in files if str(path) != "-"]
-    report = opened.sync(documents, sources, show_progress=not quiet.get())
+    report = opened.sync(documents, sources, keep=left_out, show_progress=not quiet.get())
     write(
         f"{opened.path}: {report.added} added, {report.updated} updated, {report.unchanged} unchanged, "
         f"{report.removed} removed; {len(opened)} documents in the index "

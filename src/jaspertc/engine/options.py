@@ -95,6 +95,7 @@ class EncodeOptions:
         check_precision(self.precision)
         if self.long_texts is not None and self.long_texts not in LONG_TEXTS:
             raise InputError(f"long_texts is {self.long_texts!r}, it must be one of {', '.join(LONG_TEXTS)}")
+        check_normalize(self.normalize)
         if self.max_length is not None and not is_integer(self.max_length):
             raise InputError(f"max_length is {self.max_length!r}, it must be an integer")
         if self.block_size is not None and not (is_integer(self.block_size) and self.block_size >= 1):
@@ -103,6 +104,12 @@ class EncodeOptions:
             value = getattr(self, name)
             if not (value is None or isinstance(value, str)):
                 raise InputError(f"{name} is {value!r}, it must be a string")
+
+
+def check_normalize(value: object) -> None:
+    """Raise InputError unless ``value`` is True, False or None."""
+    if not (value is None or isinstance(value, (bool, np.bool_))):
+        raise InputError(f"normalize is {value!r}, it must be True, False, or None for the model's own")
 
 
 def is_integer(value: object) -> bool:

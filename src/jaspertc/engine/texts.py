@@ -202,6 +202,7 @@ class TextSide:
         return to_precision(vectors, options.precision)
 
     def _normalizes(self, asked: bool | None) -> bool:
+        inputs.check_normalize(asked)
         return self._checkpoint.info.config.normalize if asked is None else asked
 
     def _embed_rows(

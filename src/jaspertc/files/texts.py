@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 Found = tuple[Row, dict[str, Any]]
-Skip = Callable[[str], None]
+Skip = Callable[[str, str], None]
 Cells = tuple[str, object, object, dict[str, Any]]  # where, text and id as they are, the whole row
 
 
@@ -84,7 +84,8 @@ def read_rows(
     Of a folder some texts may have ids, and others none.
 
     Args:
-        skip: told why of each file of a folder that is one text and cannot be read; it is left out then.
+        skip: told why of each file of a folder that is one text and cannot be read, and the id that it would
+            have; it is left out then.
     """
     kind = kind_of(path)
     if kind == FOLDER:
@@ -214,7 +215,7 @@ def _files_rows(
         except DataFileError as error:
             if skip is None:
                 raise
-            skip(str(error))
+            skip(str(error), name)
         else:
             yield Row(name, text), {}
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from jaspertc.errors import RatioError
 from jaspertc.types import IntArray
 
+LARGEST = int(np.iinfo(np.int64).max)
+
 Ratio = float | Sequence[float] | npt.NDArray[np.float64]
 
 
@@ -48,6 +50,8 @@ def _check_count(name: str, value: int | None, least: int = 1) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise RatioError(f"{name} is {value!r}, it must be an integer >= {least}")
+    if value > LARGEST:
+        raise RatioError(f"{name} is {value}, it must be at most {LARGEST}")
 
 
 def target_lengths(

@@ -64,6 +64,8 @@ class Query:
             raise InputError(f"k is {self.k!r}, it must be an integer >= 1")
         if self.mode not in MODES:
             raise InputError(f"mode is {self.mode!r}, it must be one of {', '.join(MODES)}")
+        if not isinstance(self.where, Mapping):
+            raise InputError(f"where is {self.where!r:.80}, it must be a mapping of metadata to values")
         check_metadata("where", self.where)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from jaspertc.errors import InputError
 from jaspertc.search import schema
 from jaspertc.search.blocks import check_storage
@@ -117,8 +119,13 @@ class SearchIndex:
         path = Path(path)
         check_ratio(embedder, embedder.default_ratio if ratio is None else ratio)
         check_storage(storage or "float32")
-        if passage_tokens is not None and (isinstance(passage_tokens, bool) or passage_tokens < 0):
-            raise InputError(f"passage_tokens is {passage_tokens!r}, it must be >= 1, or 0 for whole texts")
+        if passage_tokens is not None:
+            number = isinstance(passage_tokens, (int, np.integer)) and not isinstance(passage_tokens, bool)
+            if not number or passage_tokens < 0:
+                raise InputError(
+                    f"passage_tokens is {passage_tokens!r}, it must be an integer >= 1, or 0 for whole texts"
+                )
+            passage_tokens = int(passage_tokens)
         new = IndexInfo(
             format=schema.FORMAT,
             model=embedder.checkpoint.name,
@@ -197,7 +204,12 @@ class SearchIndex:
         return self.sync(documents, [], show_progress=show_progress)
 
     def sync(
-        self, documents: Iterable[Document], sources: Sequence[str], *, show_progress: bool = False
+        self,
+        documents: Iterable[Document],
+        sources: Sequence[str],
+        *,
+        keep: Iterable[str] = (),
+        show_progress: bool = False,
     ) -> AddReport:
         """``add``, then remove what these sources have lost: documents of them that did not come again.
 
@@ -206,6 +218,7 @@ class SearchIndex:
         Args:
             documents: all documents of the sources; they may be of others, too.
             sources: values of ``Document.source``.
+            keep: ids of documents that stay though they did not come; read when all documents have been.
             show_progress: as in ``add``.
 
         Raises:
@@ -224,6 +237,7 @@ class SearchIndex:
                 seen.add([document.id for document in batch])
                 for kind in self._add_batch(connection, batch):
                     counts[kind] += 1
+            seen.add([*keep])
             with sqlite_errors(self.path, "remove documents from", "what was added is kept"):
                 removed = remove_vanished(connection, sources)
         return AddReport(**counts, removed=removed)
@@ -301,7 +315,7 @@ class SearchIndex:
             InputError: query, k, where, mode or vector is not acceptable.
             IndexFileError: the file cannot be read.
         """
-        wanted = Query(query, k, dict(where or {}), mode)
+        wanted = Query(query, k, {} if where is None else where, mode)
         wanted.check()
         unit = None if mode == "text" else self.embedding.query(query, vector)
         with sqlite_errors(self.path, "search"), self.connections.reading() as connection:
@@ -312,6 +326,10 @@ class SearchIndex:
 
 
 def _checked(documents: Iterable[Document]) -> Iterator[Document]:
+    if isinstance(documents, Document) or not isinstance(documents, Iterable):
+        raise InputError(
+            f"documents is of type {type(documents).__name__}, it must be several Documents, such as a list"
+        )
     for document in documents:
         check_document(document)
         yield document

@@ -2,7 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaspertc.corpus.pictures import picture_files, read_picture
 from jaspertc.errors import DataFileError, PictureError
 from jaspertc.files.hashes import number_of
 from jaspertc.files.opening import STDIN
-from jaspertc.files.texts import DEFAULT_ID_FIELD, FOLDER, WHOLE, kind_of, read_rows
+from jaspertc.files.texts import DEFAULT_ID_FIELD, FOLDER, WHOLE, Skip, kind_of, read_rows
 from jaspertc.files.texts import Row as FileRow
 from jaspertc.search.documents import Document
 from jaspertc.text.tokenizer import clean
@@ -22,7 +23,7 @@ def read_documents(
     folder: Path,
     text_field: str = "text",
     id_field: str | None = None,
-    skip: Callable[[str], None] | None = None,
+    skip: Skip | None = None,
 ) -> Iterator[Document]:
     """Read documents from files, one at a time; every kind of file that ``read_rows`` reads.
 
@@ -37,23 +38,31 @@ def read_documents(
         folder: where the index is, from where files and ids are named.
         text_field: the field with the text.
         id_field: the field with the id, which then every row must have; ``None``: ``id``, if it has one.
-        skip: told why of each file of a folder that is one document and cannot be read; it is left out then,
-            where otherwise all ends with the error.
+        skip: told why of each file of a folder that is one document and cannot be read, and that document's
+            id; it is left out then, where otherwise all ends with the error.
 
     Raises:
         DataFileError: at once for a missing file or another kind of file; while reading for broken ones. The
             message names file, line and field.
     """
-    rows = [(Path(path), kind_of(path), read_rows(path, text_field, id_field, skip=skip)) for path in paths]
+    rows = []
+    for path in map(Path, paths):
+        told = None if skip is None else partial(_skipped, skip, source_name(path, folder))
+        rows.append((path, kind_of(path), read_rows(path, text_field, id_field, skip=told)))
     return _documents(rows, folder, {text_field, id_field or DEFAULT_ID_FIELD})
 
 
-def read_pictures(pictures: Path, *, folder: Path, skip: Callable[[str], None]) -> Iterator[Document]:
+def _skipped(skip: Skip, source: str, why: str, name: str) -> None:
+    """A file of a folder, which alone has files that are left out."""
+    skip(why, f"{source}/{name}")
+
+
+def read_pictures(pictures: Path, *, folder: Path, skip: Skip) -> Iterator[Document]:
     """The pictures in a folder as documents; the id, and what is shown, is the path from the index.
 
     Args:
         folder: where the index is.
-        skip: told of each picture that cannot be read, and why; it is left out.
+        skip: told of each picture that cannot be read why, and its id; it is left out.
     """
     source = source_name(pictures, folder)
     for path in picture_files(pictures):
@@ -61,7 +70,7 @@ def read_pictures(pictures: Path, *, folder: Path, skip: Callable[[str], None]) 
         try:
             read_picture(path)
         except PictureError as error:
-            skip(str(error))
+            skip(str(error), name)
             continue
         yield Document(name, name, source=source, picture=path)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaspertc.errors import InputError
 from jaspertc.search.embedding import check_ratio, with_first
 from jaspertc.search.index import SearchIndex
 from jaspertc.search.passages import Passage
@@ -45,8 +46,11 @@ def refine(
     Raises:
         IndexFileError: the file cannot be written; earlier batches are kept.
         RatioError: ratio is out of range, or below 1 for a model without a compressor.
+        InputError: seconds is below 0 or NaN.
     """
     check_ratio(index.embedding.embedder, ratio)
+    if seconds is not None and not seconds >= 0:  # written so that NaN is wrong too
+        raise InputError(f"seconds is {seconds}, it must be >= 0")
     end = math.inf if seconds is None else time.monotonic() + seconds
     refined = 0
     batches = refined_batches(index, ratio)

@@ -237,13 +237,16 @@ def parse(model: type[M], body: bytes) -> M:
         return model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        field = ".".join(str(part)[:50] for part in first["loc"]) or None
+        one_of = first["loc"][:1] == ("where",) and len(first["loc"]) > 2  # the last: a type it may have
+        field = ".".join(str(part)[:50] for part in first["loc"][: 2 if one_of else None]) or None
         if first["type"] == "json_invalid":
             message = f"the body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}"
         elif first["type"] == "extra_forbidden" and field is not None:
             near = get_close_matches(field, model.model_fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(model.model_fields)}"
             message = f"unknown field {field!r}; {hint}"
+        elif one_of:
+            message = f"{field} must be a string, number, boolean or null"
         elif field is None:
             message = f"the body must be a JSON object: {first['msg']}"
         else:
@@ -284,6 +287,12 @@ def read_ids(value: Any, *, most: int) -> list[list[int]] | None:
     if not isinstance(value, list) or not value:
         return None
     if _is_id(value[0]):
+        for index, entry in enumerate(value):
+            if not _is_id(entry):
+                raise RequestError(
+                    f"input {index} is of type {_kind(entry)}, it must be a token id like the others",
+                    param="input",
+                )
         value = [value]
     if not isinstance(value[0], list):
         return None

@@ -69,7 +69,13 @@ async def _vector(request: Request, flow: Flow, index: SearchIndex, query: str) 
         threshold=index.info.threshold,
         max_compressed=None,
     )
-    embedded = await flow.embed_texts(request, [query], wanted)
+    try:
+        embedded = await flow.embed_texts(request, [query], wanted)
+    except RequestError as error:
+        if error.param != "input":
+            raise
+        message = str(error).replace("input 0", "query", 1)
+        raise RequestError(message, param="query", code=error.code) from None
     vector: FloatArray = normalized(embedded.vectors[0])
     return vector
 
