@@ -129,7 +129,7 @@ def with_first(vectors: FloatArray, first: FloatArray) -> FloatArray:
 
 
 def check_ratio(embedder: "Embedder", ratio: float) -> None:
-    number = isinstance(ratio, (int, float, np.number)) and not isinstance(ratio, bool)
+    number = isinstance(ratio, (int, float, np.integer, np.floating)) and not isinstance(ratio, bool)
     if not (number and 0 < ratio <= 1):
         raise RatioError(f"ratio is {ratio!r}, it must be a number in (0, 1]; 1 keeps every token")
     if ratio < 1 and not embedder.checkpoint.compressor.can_compress:
