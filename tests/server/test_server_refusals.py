@@ -97,6 +97,14 @@ def test_bodies_that_are_no_request(server: Any, body: bytes) -> None:
     refusal(answer, 400)
 
 
+def test_a_text_that_is_too_long_is_named_as_the_client_calls_it(server: Any) -> None:
+    for long in ("bread " * 40_000, "x" * 600_000):
+        answer = server.http.post("/similarity", json={"input": ["a", "b"], "other": ["c", long]})
+        error = refusal(answer, 400)
+        assert error["param"] == "other"
+        assert error["message"].startswith("other 1 has ")
+
+
 def test_content_type_method_and_address(server: Any) -> None:
     body = json.dumps({"model": "small", "input": "a"})
     for kind in ("text/plain", "application/x-www-form-urlencoded"):

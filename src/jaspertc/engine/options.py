@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jaspertc.engine.precision import check_precision
 from jaspertc.errors import InputError
 from jaspertc.model.lengths import Ratio, check_ratio
-from jaspertc.types import IntArray
+from jaspertc.types import IntArray, is_integer
 
 # Texts are batched by length within a chunk. 1024 short texts fill a CPU's batches, 4096 a GPU's; more only
 # delay the first block.
@@ -110,11 +110,6 @@ def check_normalize(value: object) -> None:
     """Raise InputError unless ``value`` is True, False or None."""
     if not (value is None or isinstance(value, (bool, np.bool_))):
         raise InputError(f"normalize is {value!r}, it must be True, False, or None for the model's own")
-
-
-def is_integer(value: object) -> bool:
-    """Whether ``value`` is an integer, Python's or NumPy's, and not a boolean."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def check_texts(texts: object, *, several: str = "") -> None:

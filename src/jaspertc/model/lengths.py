@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import RatioError
-from jaspertc.types import IntArray
+from jaspertc.types import IntArray, is_integer
 
 LARGEST = int(np.iinfo(np.int64).max)
 
@@ -48,7 +48,7 @@ def check_ratio(ratio: Ratio, texts: int | None = None) -> npt.NDArray[np.float6
 def _check_count(name: str, value: int | None, least: int = 1) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+    if not is_integer(value) or value < least:
         raise RatioError(f"{name} is {value!r}, it must be an integer >= {least}")
     if value > LARGEST:
         raise RatioError(f"{name} is {value}, it must be at most {LARGEST}")

@@ -1,7 +1,7 @@
 """What is indexed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +48,21 @@ def check_document(document: Document) -> None:
     check_metadata(where, document.metadata)
     if document.source is not None:
         check_unicode(where, "source", document.source)
+
+
+def checked(documents: Iterable[Document]) -> Iterator[Document]:
+    """The documents, each checked as it comes.
+
+    Raises:
+        InputError: they are not several, or one cannot be stored.
+    """
+    if isinstance(documents, Document) or not isinstance(documents, Iterable):
+        raise InputError(
+            f"documents is of type {type(documents).__name__}, it must be several Documents, such as a list"
+        )
+    for document in documents:
+        check_document(document)
+        yield document
 
 
 def check_metadata(where: str, metadata: Mapping[str, Scalar]) -> None:

@@ -1,7 +1,5 @@
 """Documents and their vectors in one SQLite file."""
 
-import hashlib
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing, contextmanager
@@ -11,21 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
 from jaspertc.errors import InputError
 from jaspertc.search import schema
 from jaspertc.search.blocks import check_storage
 from jaspertc.search.connections import Connections
-from jaspertc.search.documents import Document, Scalar, check_document, check_unicode
+from jaspertc.search.documents import Document, Scalar, check_unicode, checked
 from jaspertc.search.embedding import Embedding, check_options, check_ratio, check_same, recognised
 from jaspertc.search.finding import Hit, Query, find
 from jaspertc.search.ranking import TermCounts
-from jaspertc.search.rows import Row, remove_rows, stored_rows, to_label, write_rows
+from jaspertc.search.rows import Row, remove_rows, stored_rows, write_rows
 from jaspertc.search.schema import IndexInfo, sqlite_errors
 from jaspertc.search.sources import SeenIds, remove_vanished
 from jaspertc.search.usage import Usage
-from jaspertc.types import FloatArray
+from jaspertc.types import FloatArray, is_integer
 
 if TYPE_CHECKING:  # so that opening an index is quick where PyTorch is not needed yet
     from jaspertc.engine.embedder import Embedder
@@ -120,8 +116,7 @@ class SearchIndex:
         check_ratio(embedder, embedder.default_ratio if ratio is None else ratio)
         check_storage(storage or "float32")
         if passage_tokens is not None:
-            number = isinstance(passage_tokens, (int, np.integer)) and not isinstance(passage_tokens, bool)
-            if not number or passage_tokens < 0:
+            if not is_integer(passage_tokens) or passage_tokens < 0:
                 raise InputError(
                     f"passage_tokens is {passage_tokens!r}, it must be an integer >= 1, or 0 for whole texts"
                 )
@@ -232,7 +227,7 @@ class SearchIndex:
             self.connections.writing() as connection,
             SeenIds(connection) as seen,
         ):
-            items = _checked(tracked)
+            items = checked(tracked)
             while batch := list(islice(items, BATCH_DOCUMENTS)):
                 seen.add([document.id for document in batch])
                 for kind in self._add_batch(connection, batch):
@@ -245,7 +240,7 @@ class SearchIndex:
     def _add_batch(self, connection: sqlite3.Connection, batch: Sequence[Document]) -> list[str]:
         """Store a batch; for each document ``added``, ``updated`` or ``unchanged``."""
         stored = stored_rows(connection, [document.id for document in batch])
-        rows = [_to_row(document) for document in batch]
+        rows = [Row.of(document) for document in batch]
         new_text = [row for row in rows if row.id not in stored or stored[row.id].text_hash != row.text_hash]
         # Before the transaction, which would keep other writers waiting for as long as the model runs.
         pictures = {row.id: document.picture for row, document in zip(rows, batch) if document.picture}
@@ -323,34 +318,6 @@ class SearchIndex:
         if unit is not None:
             self._usage.note(unit, [hit.number for hit in hits])
         return hits
-
-
-def _checked(documents: Iterable[Document]) -> Iterator[Document]:
-    if isinstance(documents, Document) or not isinstance(documents, Iterable):
-        raise InputError(
-            f"documents is of type {type(documents).__name__}, it must be several Documents, such as a list"
-        )
-    for document in documents:
-        check_document(document)
-        yield document
-
-
-def _content_hash(document: Document) -> bytes:
-    """Of what is embedded: the text, or a picture's file."""
-    if document.picture is None:
-        return hashlib.blake2b(document.text.encode(), digest_size=16).digest()
-    return hashlib.blake2b(document.picture.read_bytes(), digest_size=16, person=b"picture").digest()
-
-
-def _to_row(document: Document) -> Row:
-    return Row(
-        id=document.id,
-        text=document.text,
-        text_hash=_content_hash(document),
-        metadata=json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True),
-        labels={key: to_label(value) for key, value in document.metadata.items()},
-        source=document.source,
-    )
 
 
 @contextmanager

@@ -45,14 +45,16 @@ def read_documents(
         DataFileError: at once for a missing file or another kind of file; while reading for broken ones. The
             message names file, line and field.
     """
-    rows = []
+    files = []
     for path in map(Path, paths):
-        told = None if skip is None else partial(_skipped, skip, source_name(path, folder))
-        rows.append((path, kind_of(path), read_rows(path, text_field, id_field, skip=told)))
-    return _documents(rows, folder, {text_field, id_field or DEFAULT_ID_FIELD})
+        kind = kind_of(path)
+        source = None if kind == STDIN else source_name(path, folder)
+        told = None if skip is None else partial(_skipped, skip, source)
+        files.append((source, kind, read_rows(path, text_field, id_field, skip=told)))
+    return _documents(files, {text_field, id_field or DEFAULT_ID_FIELD})
 
 
-def _skipped(skip: Skip, source: str, why: str, name: str) -> None:
+def _skipped(skip: Skip, source: str | None, why: str, name: str) -> None:
     """A file of a folder, which alone has files that are left out."""
     skip(why, f"{source}/{name}")
 
@@ -76,10 +78,9 @@ def read_pictures(pictures: Path, *, folder: Path, skip: Skip) -> Iterator[Docum
 
 
 def _documents(
-    files: Iterable[tuple[Path, str, Iterator[tuple[FileRow, dict[str, Any]]]]], folder: Path, own: set[str]
+    files: Iterable[tuple[str | None, str, Iterator[tuple[FileRow, dict[str, Any]]]]], own: set[str]
 ) -> Iterator[Document]:
-    for path, kind, rows in files:
-        source = None if kind == STDIN else source_name(path, folder)
+    for source, kind, rows in files:
         repeats: Counter[int] = Counter()
         for row, fields in rows:
             if row.id is None and not row.text.strip():

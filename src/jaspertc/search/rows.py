@@ -1,14 +1,16 @@
 """The SQL of documents and their passages: reading, writing, removing."""
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from jaspertc.search.blocks import Layout, read_vectors, write_vectors
-from jaspertc.search.documents import Scalar
+from jaspertc.search.documents import Document, Scalar
 from jaspertc.search.passages import Passage
 from jaspertc.search.schema import transaction
 from jaspertc.search.terms import terms
@@ -54,6 +56,25 @@ class Row:
     labels: Mapping[str, str]
     source: str | None
     content: Content | None = None
+
+    @classmethod
+    def of(cls, document: Document) -> Self:
+        """Without its content, which a model has to compute."""
+        return cls(
+            id=document.id,
+            text=document.text,
+            text_hash=_content_hash(document),
+            metadata=json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True),
+            labels={key: to_label(value) for key, value in document.metadata.items()},
+            source=document.source,
+        )
+
+
+def _content_hash(document: Document) -> bytes:
+    """Of what is embedded: the text, or a picture's file."""
+    if document.picture is None:
+        return hashlib.blake2b(document.text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(document.picture.read_bytes(), digest_size=16, person=b"picture").digest()
 
 
 @dataclass(frozen=True)

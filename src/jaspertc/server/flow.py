@@ -26,7 +26,7 @@ from jaspertc.server.problems import failed, overloaded
 from jaspertc.server.queue import Job
 from jaspertc.server.scheduler import Scheduler
 from jaspertc.server.schema import Dial
-from jaspertc.server.served import ServedModel
+from jaspertc.server.served import Names, ServedModel, input_name
 from jaspertc.server.settings import ServerSettings
 from jaspertc.types import FloatArray
 
@@ -147,13 +147,16 @@ class Flow:
         body = await request.body()
         return parse(body) if len(body) <= INLINE_BYTES else await self.off_loop(lambda: parse(body))
 
-    async def tokenize(self, texts: list[str], prefix: str) -> TextRows:
+    async def tokenize(self, texts: list[str], prefix: str, names: Names = input_name) -> TextRows:
         """Token ids of each text, within the limits.
+
+        Args:
+            names: what the client calls each text; an error says that.
 
         Raises:
             RequestError: a text, or all together, are too long.
         """
-        self.model.check_characters([*texts, prefix])
+        self.model.check_characters([*texts, prefix], names)
         parts: list[TextRows] = []
         begin = 0
         while begin < len(texts):
@@ -164,22 +167,24 @@ class Flow:
             chunk = texts[begin:end]
             parts.append(await self.off_loop(lambda chunk=chunk: self.model.tokenize(chunk, prefix)))  # type: ignore[misc]
             begin = end
-        return self.checked(TextRows.joined(parts))
+        return self.checked(TextRows.joined(parts), names)
 
-    def checked(self, texts: TextRows) -> TextRows:
+    def checked(self, texts: TextRows, names: Names = input_name) -> TextRows:
         """Texts within the limits of this server."""
-        self.model.check_lengths(texts.lengths, most_together=self.settings.max_request_tokens)
+        self.model.check_lengths(texts.lengths, names, most_together=self.settings.max_request_tokens)
         return texts
 
-    async def embed_texts(self, request: Request, texts: list[str], wanted: Wanted) -> Embedded:
-        """Vectors of texts, as ``Embedder.encode`` gives them.
+    async def embed_texts(
+        self, request: Request, texts: list[str], wanted: Wanted, names: Names = input_name
+    ) -> Embedded:
+        """Vectors of texts, as ``Embedder.encode`` gives them; names as in ``tokenize``.
 
         Raises:
             RequestError: too long (400), too busy (429), stopping or out of time (503).
             ClientLeftError: nobody waits for the answer any more.
         """
         return await self._for_client(
-            request, self._embed(lambda: self.tokenize(texts, wanted.prefix), wanted)
+            request, self._embed(lambda: self.tokenize(texts, wanted.prefix, names), wanted)
         )
 
     async def embed_ids(self, request: Request, ids: list[list[int]], wanted: Wanted) -> Embedded:

@@ -34,6 +34,7 @@ from jaspertc.server.schema import (
 )
 from jaspertc.server.schema import Model as ModelSchema
 from jaspertc.server.search import search
+from jaspertc.server.served import input_name
 from jaspertc.types import FloatArray
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -190,9 +191,12 @@ def make_router(flow: Flow, index: SearchIndex | None) -> tuple[APIRouter, list[
                 f"input and other have {len(texts):,} texts, the limit is {settings.max_inputs:,}",
                 param="other",
             )
-        result = await flow.embed_texts(request, texts, wanted)
-        left = result.vectors[: len(rows)]
-        right = left if columns is rows else result.vectors[len(rows) :]
+        count = len(rows)
+        result = await flow.embed_texts(
+            request, texts, wanted, lambda n: input_name(n) if n < count else f"other {n - count}"
+        )
+        left = result.vectors[:count]
+        right = left if columns is rows else result.vectors[count:]
 
         def answer() -> Response:
             content = {"model": model.name, "similarities": similarity(left, right), **_counts(result)}

@@ -69,13 +69,7 @@ async def _vector(request: Request, flow: Flow, index: SearchIndex, query: str) 
         threshold=index.info.threshold,
         max_compressed=None,
     )
-    try:
-        embedded = await flow.embed_texts(request, [query], wanted)
-    except RequestError as error:
-        if error.param != "input":
-            raise
-        message = str(error).replace("input 0", "query", 1)
-        raise RequestError(message, param="query", code=error.code) from None
+    embedded = await flow.embed_texts(request, [query], wanted, lambda index: "query")
     vector: FloatArray = normalized(embedded.vectors[0])
     return vector
 

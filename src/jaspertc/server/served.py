@@ -3,7 +3,7 @@
 Shape legend: N texts, L tokens of one text, E width of the vectors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,18 @@ from jaspertc.types import FloatArray, IntArray
 
 MAX_TEXT_TOKENS = 32768
 CHARACTERS_PER_TOKEN = 16  # a text with more of them per allowed token is refused before it is tokenised
+
+Names = Callable[[int], str]  # what a client calls each text: a field, and a number where it has several
+
+
+def input_name(index: int) -> str:
+    """A text of the field ``input``."""
+    return f"input {index}"
+
+
+def field_of(name: str) -> str:
+    """The field that a text's name begins with."""
+    return name.partition(" ")[0]
 
 
 class ServedModel:
@@ -53,8 +65,8 @@ class ServedModel:
         """Widths of vectors that the model was trained for, ascending."""
         return sorted({*self.embedder.config.head.matryoshka, self.embedder.dims})
 
-    def check_characters(self, texts: Sequence[str]) -> None:
-        """Refuse texts that cannot be within the limit of tokens.
+    def check_characters(self, texts: Sequence[str], names: Names) -> None:
+        """Refuse texts that cannot be within the limit of tokens; ``names`` is what the client calls each.
 
         Raises:
             RequestError: a text is far too long; its index and the limit are named.
@@ -63,9 +75,9 @@ class ServedModel:
         for index, text in enumerate(texts):
             if len(text) > most:
                 raise RequestError(
-                    f"input {index} has {len(text):,} characters, the limit is {most:,} "
+                    f"{names(index)} has {len(text):,} characters, the limit is {most:,} "
                     f"({CHARACTERS_PER_TOKEN} for each of {self.max_text_tokens:,} tokens); split the text",
-                    param="input",
+                    param=field_of(names(index)),
                     code="context_length_exceeded",
                 )
 
@@ -73,8 +85,8 @@ class ServedModel:
         """Token ids of each text with ``prefix`` before it, never cut short; long texts in pieces."""
         return self.embedder.fitting.text_rows(self.embedder.tokenize(texts, prompt=prefix), texts, prefix)
 
-    def check_lengths(self, lengths: IntArray, *, most_together: int) -> None:
-        """Refuse texts of these token counts, shape (N,), above the limits.
+    def check_lengths(self, lengths: IntArray, names: Names, *, most_together: int) -> None:
+        """Refuse texts of these token counts, shape (N,), above the limits; names as in ``check_characters``.
 
         Raises:
             RequestError: a text, or all together, have too many tokens; the limit is named.
@@ -82,16 +94,16 @@ class ServedModel:
         for index, length in enumerate(lengths.tolist()):
             if length > self.max_text_tokens:
                 raise RequestError(
-                    f"input {index} has {length:,} tokens with its prompt, the limit is "
+                    f"{names(index)} has {length:,} tokens with its prompt, the limit is "
                     f"{self.max_text_tokens:,}; split the text",
-                    param="input",
+                    param=field_of(names(index)),
                     code="context_length_exceeded",
                 )
         total = int(lengths.sum())
         if total > most_together:
             raise RequestError(
                 f"the request has {total:,} tokens, the limit is {most_together:,}; send fewer texts at once",
-                param="input",
+                param=field_of(names(0)),
                 code="max_tokens_per_request",
             )
 
