@@ -12,7 +12,6 @@ recipe gives such pairs the similarity loss and no contrastive one.
 import argparse
 import gzip
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,16 +20,16 @@ import numpy as np
 
 from jaspertc.files.json_lines import read_objects
 from jaspertc.teaching.keys import place_of
+from lab.compressors.long_rules import sentences
 
 WORDS = (5, 28)  # in a sentence
 PLACES = 0.9  # ids above are validation's
 NEGATED = ("is", "are", "was", "were", "can", "will", "does", "did", "has", "have", "should", "could")
-SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 Change = Callable[[list[str], np.random.Generator], list[str] | None]
 
 
-def sentences(folder: Path) -> Iterator[tuple[str, str]]:
+def candidates(folder: Path) -> Iterator[tuple[str, str]]:
     """Source and sentence of everything that may be drawn, in the order of hashes of ids."""
     rows = [
         (place_of(row["id"]), "tatoeba", row["query"])
@@ -38,8 +37,8 @@ def sentences(folder: Path) -> Iterator[tuple[str, str]]:
         if row["source"] == "tatoeba/en-zh"
     ]
     for _, row in read_objects(folder / "texts_en.jsonl.gz"):
-        parts = SENTENCE.split(row["text"])
-        if len(parts) > 1 or len(row["text"]) < 200:
+        parts = [part.strip() for part in sentences(row["text"])]
+        if len(parts) > 1 or (parts and len(row["text"]) < 200):
             place = place_of(row["id"])
             rows.append((place, "texts", parts[int(place * 1e6) % len(parts)]))
     for place, source, text in sorted(rows):
@@ -97,7 +96,7 @@ def bare(word: str) -> str:
 def pairs(folder: Path, count: int) -> Iterator[dict[str, str]]:
     """Rows of a file of pairs."""
     drawn: dict[str, list[str]] = {"tatoeba": [], "texts": []}
-    for source, text in sentences(folder):
+    for source, text in candidates(folder):
         if len(drawn[source]) < count // 2 and text not in drawn[source][-50:]:
             drawn[source].append(text)
     every = [text for texts in drawn.values() for text in texts]
