@@ -1,11 +1,17 @@
 """What this machine's processor can do, and with how many threads."""
 
+import math
 import os
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from jaspertc.pytorch import HAS_TORCH, torch
+
+_SHAPE = (128, 512, 512)  # of the product that two types are compared by
+_ROUNDS = 40
+_SLOWER = 1.25  # how many times as long bfloat16 may take as float32: its matrices are half as large
 
 
 def cpu_has_bfloat16() -> bool:
@@ -16,8 +22,40 @@ def cpu_has_bfloat16() -> bool:
 
 
 def computes_bfloat16(device_type: str) -> bool:
-    """Whether a kind of device (``cuda``, ``cpu`` ...) multiplies bfloat16 natively; GPUs are taken to."""
-    return device_type != "cpu" or cpu_has_bfloat16()
+    """Whether a kind of device (``cuda``, ``cpu`` ...) is better off with bfloat16 than with float32.
+
+    GPUs are taken to be. A CPU must multiply it natively and not more slowly than float32: Intel's Xeons have
+    fast bfloat16 in AMX, and where that is switched off, products take twice the time of float32 ones. So it
+    is timed, once in a process, in a twentieth of a second.
+    """
+    return device_type != "cpu" or (cpu_has_bfloat16() and _bfloat16_is_fast())
+
+
+@cache
+def _bfloat16_is_fast() -> bool:
+    """By PyTorch's products of matrices, in rounds that take turns; the shortest time counts.
+
+    One thread computes: two beside other work wait for each other, by chance for one type or the other.
+    """
+    if not HAS_TORCH:
+        return True
+    rows, inner, columns = _SHAPE
+    threads, shortest = torch.get_num_threads(), {torch.float32: math.inf, torch.bfloat16: math.inf}
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            operands = {
+                dtype: (torch.ones(rows, inner, dtype=dtype), torch.ones(columns, inner, dtype=dtype))
+                for dtype in shortest
+            }
+            for _ in range(_ROUNDS):
+                for dtype, (x, w) in operands.items():
+                    started = time.perf_counter()
+                    torch.nn.functional.linear(x, w)
+                    shortest[dtype] = min(shortest[dtype], time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return shortest[torch.bfloat16] < _SLOWER * shortest[torch.float32]
 
 
 def cpu_has_amx() -> bool:

@@ -240,7 +240,7 @@ def test_says_what_bfloat16_is_computed_in(make_run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(results, "computes_bfloat16", lambda kind: False)
     Distillation(read_recipe(recipe), say=said.append).run()
     assert [line.split(",")[0] for line in said if "bfloat16" in line or "stage" in line][:3] == [
-        "this processor multiplies no bfloat16: computed in float32",
+        "bfloat16 is not native here",
         "stage 1",
         "stage 2",
     ]

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from small_training import OBJECTIVES, batch_at, exact, stage, student
 
+from jaspertc import machine
 from jaspertc.errors import ConfigError, TrainingError
 from jaspertc.recipe.devices import measured_dtype
 from jaspertc.recipe.objective import Objective, weighted_losses
@@ -297,8 +299,18 @@ def test_a_pattern_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
         run_stage(student(), stage(trainable=("^haed",)), batch_at, tmp_path)
 
 
+@pytest.mark.parametrize(("slow", "pays"), [(torch.float32, True), (torch.bfloat16, False)])
+def test_the_faster_of_both_types_is_taken(slow, pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(F, "linear", lambda x, w: time.sleep(0.002 * (x.dtype == slow)))
+    threads = torch.get_num_threads()
+    assert machine._bfloat16_is_fast.__wrapped__() is pays
+    assert torch.get_num_threads() == threads
+
+
 def test_bfloat16_is_left_out_where_a_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.ones(2, 2)
+    monkeypatch.setattr("jaspertc.machine._bfloat16_is_fast", lambda: True)
+    assert machine.computes_bfloat16("cuda")
     for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr("jaspertc.machine.cpu_has_bfloat16", lambda has=has: has)
         with autocast(torch.device("cpu"), torch.bfloat16, cache=True):

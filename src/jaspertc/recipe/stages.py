@@ -48,7 +48,7 @@ class StageConfig:
         trainable: regular expressions of parameter names that are trained; none means all.
         unfreeze: parameters that join later.
         clip: largest norm of the gradient, or 0 for none.
-        dtype: ``float32``, or ``bfloat16`` for autocast, which a CPU without bfloat16 products leaves out.
+        dtype: ``float32``, or ``bfloat16`` for autocast where that is not slower (``computes_bfloat16``).
         save_every: steps between saved states.
         keep: how many of them stay.
         average: the stage's result is the mean of its last so many saved states.

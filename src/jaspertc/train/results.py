@@ -140,7 +140,7 @@ class StagedRun:
                 self.say(f"{self.title(index)}: complete")
                 continue
             if self._configs[index].dtype == "bfloat16" and not computes_bfloat16(self.device.type):
-                self.say("this processor multiplies no bfloat16: computed in float32, which is faster here")
+                self.say("bfloat16 is not native here, or slower than float32: computed in float32")
             gc.collect()  # the stage before left its student and moments in cycles
             self.train(index, on_step)
         if not self.result_of(last).exists():

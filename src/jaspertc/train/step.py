@@ -181,7 +181,7 @@ def accumulate_gradients(
 
 
 def autocast(device: torch.device, dtype: torch.dtype, *, cache: bool) -> AbstractContextManager[None]:
-    """Autocast, but on a CPU that multiplies no bfloat16: there float32 is more exact and many times as fast.
+    """Autocast, but where float32 is faster (``computes_bfloat16``): it is more exact, too.
 
     Its cache of weights would hold on to those of all layers of a sharded encoder.
     """

@@ -37,14 +37,14 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str, stored: torch.dtype, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 where the weights are stored so and the device computes it natively.
+    """``auto`` is bfloat16 where the weights are stored so and it is not slower than float32.
 
     Raises:
         InputError: not float32, bfloat16 or auto (float16 overflows in this model family).
     """
     if dtype == "auto":
-        native = device.type in ("cuda", "cpu") and computes_bfloat16(device.type)
-        return torch.bfloat16 if stored == torch.bfloat16 and native else torch.float32
+        fast = stored == torch.bfloat16 and device.type in ("cuda", "cpu") and computes_bfloat16(device.type)
+        return torch.bfloat16 if fast else torch.float32
     if dtype not in DTYPES:
         hint = "; float16 overflows in this model family, use bfloat16" if dtype == "float16" else ""
         raise InputError(f"dtype is {dtype!r}, it must be auto, {' or '.join(DTYPES)}{hint}")
