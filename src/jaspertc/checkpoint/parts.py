@@ -3,7 +3,7 @@
 Shape legend: N texts, D model width, R width of the new head.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -96,9 +96,8 @@ def scaled_head(encoder: Encoder, factors: Tensor) -> Encoder:
 def turned_head(encoder: Encoder, vectors: Tensor, dims: int) -> Encoder:
     """The encoder with a head of ``dims`` dimensions that keeps as much of all dot products as possible.
 
-    The new space is spanned by the leading principal directions of the vectors, first the strongest, so
-    that prefixes of the new vectors are the best choice, too. As many dimensions as the model is wide,
-    plus one for the bias, keep all dot products.
+    The new space is spanned by the leading principal directions of the vectors, first the strongest. As many
+    dimensions as the model is wide, plus one for the bias, keep all dot products.
 
     Args:
         vectors: some of the encoder's unit vectors, shape (N, R).
@@ -118,4 +117,24 @@ def turned_head(encoder: Encoder, vectors: Tensor, dims: int) -> Encoder:
     with torch.no_grad():
         new.weight.copy_(turn @ old.weight.double())
         new.bias.copy_(turn @ old.bias.double() if old.bias is not None else torch.zeros(dims))
+    return result
+
+
+def with_turn(encoder: Encoder, turn: Tensor, widths: Sequence[int]) -> Encoder:
+    """The encoder whose vectors are turned, which keeps all cosines, and are meant to be cut to ``widths``.
+
+    Args:
+        turn: shape (R, R), orthogonal; a row for each new dimension.
+        widths: ascending.
+    """
+    old = encoder.head.linear
+    dims, bias = encoder.config.embedding_dims, None if old is None else old.bias
+    head = HeadConfig(dims=dims, bias=bias is not None, matryoshka=tuple(widths))
+    result = _rebuilt(encoder, replace(encoder.config, head=head), "head.", 0)
+    new = result.head.linear
+    assert isinstance(new, nn.Linear)
+    with torch.no_grad():
+        new.weight.copy_(turn if old is None else turn.double() @ old.weight.double())
+        if bias is not None:
+            new.bias.copy_(turn.double() @ bias.double())
     return result

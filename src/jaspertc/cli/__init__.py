@@ -20,6 +20,7 @@ from jaspertc.cli.graft import graft as graft_command
 from jaspertc.cli.index import index as index_command
 from jaspertc.cli.inspect import inspect as inspect_command
 from jaspertc.cli.lengths import lengths as lengths_command
+from jaspertc.cli.matryoshka import matryoshka as matryoshka_command
 from jaspertc.cli.mine import mine as mine_command
 from jaspertc.cli.optimize import optimize as optimize_command
 from jaspertc.cli.plan import plan as plan_command
@@ -65,6 +66,7 @@ app.command(name="teach")(as_command(teach_command))
 app.command(name="mine")(as_command(mine_command))
 app.command(name="plan")(as_command(plan_command))
 app.command(name="distil")(as_command(distil_command))
+app.command(name="matryoshka")(as_command(matryoshka_command))
 app.command(name="evaluate")(as_command(evaluate_command))
 app.command(name="report")(as_command(report_command))
 app.command(name="bench")(as_command(bench_command))
