@@ -378,6 +378,7 @@ def change(recipe: Path, old: str, new: str) -> None:
         ('output = "negatives.jsonl"', 'output = "elsewhere.jsonl"', "jaspertc mine"),
         ("threshold = 8", "threshold = 8\nnegatives = 3", "negatives is 3"),
         ("average = 2", "average = 3", "average is 3"),
+        ("max_length = 64", "max_length = 64\nresult_dims = 13", "result_dims is 13, it must be 1 to 12"),
         ("matryoshka = [4]", "matryoshka = [40]", "matryoshka is [40]"),
         ('path = "package"', 'path = "package"\nreducers = [{ kind = "first", n = 40 }]', "40"),
         ('path = "texts.jsonl"', 'path = "pairs.jsonl"\ntext_field = "query"', "no vector"),

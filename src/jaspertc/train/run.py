@@ -104,6 +104,9 @@ class Distillation(StagedRun):
                         raise ConfigError(
                             f"stage {stage.name}: {pattern!r} matches no parameter of the model"
                         )
+        dims, width = self.student.result_dims, encoder.config.embedding_dims
+        if dims is not None and dims > width:
+            raise ConfigError(f"[student] result_dims is {dims}, it must be 1 to {width}, the target's width")
 
     @cached_property
     def held_out(self) -> IntArray:
