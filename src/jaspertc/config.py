@@ -33,6 +33,7 @@ Count = Annotated[int, Between(1)]
 AtLeastZero = Annotated[int, Between(0)]
 Positive = Annotated[float, Above(0)]
 Share = Annotated[float, Between(0, 1)]
+Seed = Annotated[int, Between(0, 2**63 - 1)]  # NumPy takes none below, PyTorch none above
 ModelName = Annotated[str, FOLDER_OR_NAME]
 
 
@@ -55,7 +56,8 @@ def _check_value(hint: Any, value: Any, key: str) -> None:
     if isinstance(mark, Above):
         require(mark.low < value < math.inf, f"{key} is {value}, it must be > {mark.low:g}")
     elif isinstance(mark, Between):
-        allowed = f"from {mark.low:g} to {mark.high:g}" if mark.high < math.inf else f"at least {mark.low:g}"
+        high = str(mark.high) if isinstance(mark.high, int) else f"{mark.high:g}"
+        allowed = f"from {mark.low:g} to {high}" if mark.high < math.inf else f"at least {mark.low:g}"
         inside = mark.low <= value <= mark.high and math.isfinite(value)
         require(inside, f"{key} is {value}, it must be {allowed}")
     elif get_origin(hint) is Literal:

@@ -108,6 +108,13 @@ BAD = [
     ('{ kind = "centre" }', '{ kind = "center" }', r"\[teachers\[0\]\] reducer kind is 'center'.*centre"),
     ('{ kind = "centre" }', "3", r"reducers\[0\] is 3, it must be a table"),
     ("m = 4", "n = 4", r"reducer 'pca' cannot take"),
+    ("m = 4", "m = true", r"\[teachers\[0\]\] reducer 'pca': m is True, it must be of type int"),
+    ("m = 4", 'm = "4"', r"reducer 'pca': m is '4', it must be of type int"),
+    ('"centre" }', '"centre", mean = 1 }', r"reducer 'centre' learns mean by itself; leave it out"),
+    ('"a.jsonl"', '"~no-such-user/x"', r"texts\.files\[0\]\.path is '~no-such-user/x', whose home is not"),
+    ('"./e5"', '"~no-such-user/x"', r"teachers\[2\]\.model is '~no-such-user/x', whose home is not"),
+    ('"a.jsonl"', '"-"', r"texts\.files\[0\]\.path is '-'; a recipe cannot take standard input: name a file"),
+    ('"vectors"', '"v\\u0000"', r"cache\.folder is 'v\\x00', no path has a NUL character"),
     ('document = ""', "document = 3", r"teachers\[0\]\.prompts\.document is 3, it must be a string"),
     ('document = ""', '"a/b" = ""', r"names the role 'a/b'"),
     ('name = "served"', 'name = "mini"', r"teachers: the name 'mini' is used twice"),
@@ -155,6 +162,52 @@ def test_mistakes(tmp_path, old, new, words):
 def test_missing_parts(tmp_path, content, words):
     with pytest.raises(ConfigError, match=words):
         read(tmp_path, content)
+
+
+TRAINING = """
+[student]
+model = "mini"
+head_texts = 64
+[training]
+folder = "run"
+device = "auto"
+[[stages]]
+name = "one"
+objective = { cosine = 1 }
+learning_rate = 1e-3
+steps = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("steps = 3", 'steps = 3\ntrainable = ["("]', r"one: '\(' is no regular expression"),
+        ("steps = 3", 'steps = 3\nunfreeze = [{ step = 1, parameters = "(" }]', r"one: '\(' is no regular"),
+        ("steps = 3", "steps = 3\nseed = -1", r"seed is -1, it must be from 0 to 9223372036854775807"),
+        (
+            "steps = 3",
+            f"steps = 3\nseed = {10**25}",
+            r"seed is 10000000000000000000000000, it must be from 0",
+        ),
+        (
+            "steps = 3",
+            'steps = 3\ncompressor = "swiglu"\ncompressor_keys = 3',
+            r"compressor_keys is 3, .*table",
+        ),
+        ("head_texts = 64", "head_texts = 1", r"head_texts is 1, it must be at least 2"),
+        ('"auto"', '"gpu"', r"\[training\] device is 'gpu', it must be auto, cpu, cuda or cuda:N"),
+        ('"run"', '"other/../vectors"', r"\[training\] folder and \[cache\] folder are both .*vectors"),
+    ],
+)
+def test_mistakes_of_training(tmp_path, old, new, words):
+    assert read(tmp_path, GOOD + TRAINING).stages[0].name == "one"
+    with pytest.raises(ConfigError, match=words):
+        read(tmp_path, GOOD + TRAINING.replace(old, new, 1))
+
+
+def test_a_byte_order_mark_is_left_out(tmp_path):
+    assert read(tmp_path, "\ufeff" + GOOD) == read(tmp_path, GOOD)
 
 
 def test_no_file(tmp_path):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from jaspertc.config import FOLDER_OR_NAME, check_values, from_mapping, require_choice
 from jaspertc.errors import ConfigError
+from jaspertc.files.opening import STDIN
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class Reader:
         origin, arguments = get_origin(hint), get_args(hint)
         if origin is Annotated:
             plain_value = self._value(arguments[0], value, key)
-            return self._model(plain_value) if arguments[1] is FOLDER_OR_NAME else plain_value
+            return self._model(plain_value, key) if arguments[1] is FOLDER_OR_NAME else plain_value
         if origin is tuple:
             if not isinstance(value, list):
                 raise self._error(key, f"is {value!r:.80}, it must be a list")
@@ -101,17 +102,29 @@ class Reader:
         return value
 
     def _path(self, value: str, key: str) -> Path:
+        if value == STDIN:
+            raise self._error(key, f"is {value!r}; a recipe cannot take standard input: name a file")
         if not value.startswith(SAMPLES):
-            return self.folder / Path(value).expanduser()
+            return self._beside(value, key)
         path = SAMPLE_FOLDER / f"{value.removeprefix(SAMPLES)}.jsonl"
         if not path.is_file():
             known = ", ".join(SAMPLES + item.stem for item in sorted(SAMPLE_FOLDER.glob("*.jsonl")))
             raise self._error(key, f"is {value!r}, the package has {known}")
         return path
 
-    def _model(self, value: str) -> str:
+    def _model(self, value: str, key: str) -> str:
         """A folder relative to the recipe, which starts with a dot; built-in and hub names stay."""
-        return str(self.folder / Path(value).expanduser()) if value.startswith(FOLDER_START) else value
+        return str(self._beside(value, key)) if value.startswith(FOLDER_START) else value
+
+    def _beside(self, value: str, key: str) -> Path:
+        if "\0" in value:
+            raise self._error(key, f"is {value!r:.80}, no path has a NUL character; leave it out")
+        try:
+            return self.folder / Path(value).expanduser()
+        except RuntimeError:  # there is no such user
+            raise self._error(
+                key, f"is {value!r:.80}, whose home is not known; give the whole path"
+            ) from None
 
     def _error(self, key: str, message: str) -> ConfigError:
         return ConfigError(f"{self.file}: {key or 'the recipe'} {message}")

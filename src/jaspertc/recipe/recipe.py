@@ -55,6 +55,10 @@ class Recipe:
         require_distinct("stages", [stage.name for stage in self.stages])
         if not self.texts.all_files and not self.pictures_only:
             raise ConfigError("[texts] names no files; add [[texts.files]] tables, each with a path")
+        if self.teachers and self.training and self.training.folder.resolve() == self.cache.folder.resolve():
+            raise ConfigError(
+                f"[training] folder and [cache] folder are both {self.cache.folder}; give each its own"
+            )
         if self.stages != (*self.text_stages, *self.vision_stages):
             raise ConfigError(
                 '[[stages]] of kind "vision" come last: pictures learn from the finished text side'
@@ -102,7 +106,7 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"there is no recipe {path}; give a TOML file, such as one of recipes/") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

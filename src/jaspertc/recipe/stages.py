@@ -1,6 +1,7 @@
 """The stages of a recipe: what each minimises, on which texts, at which ratio, how and for how long."""
 
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
@@ -10,6 +11,7 @@ from jaspertc.config import (
     CompressorConfig,
     Count,
     Positive,
+    Seed,
     check_values,
     require,
 )
@@ -76,10 +78,12 @@ class StageConfig:
     average: Count = 1
     validate_every: AtLeastZero = 0
     diverged: float = 10.0
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         check_values(type(self), vars(self), f"{self.name}.")
+        for pattern in (*self.trainable, *(later.parameters for later in self.unfreeze)):
+            _check_pattern(self.name, pattern)
         require((self.steps is None) != (self.epochs is None), f"{self.name}: give either steps or epochs")
         require(
             self.average <= self.keep,
@@ -158,6 +162,13 @@ class TextStage(StageConfig):
         return self.ratio_sampler()(random.Random(f"{self.seed}/{self.name}/{step}"))
 
 
+def _check_pattern(stage: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{stage}: {pattern!r} is no regular expression ({error}); correct it") from error
+
+
 def with_compressor_keys(table: Any) -> Any:
     """A stage's table with the own keys of its compressor put together as ``compressor_keys``."""
     name = table.get("compressor") if isinstance(table, dict) else None
@@ -167,4 +178,5 @@ def with_compressor_keys(table: Any) -> Any:
     added = known - {item.name for item in fields(CompressorConfig)}
     keys = {key: value for key, value in table.items() if key in added}
     rest = {key: value for key, value in table.items() if key not in added}
-    return {**rest, "compressor_keys": {**table.get("compressor_keys", {}), **keys}}
+    given = table.get("compressor_keys", {})
+    return {**rest, "compressor_keys": {**given, **keys} if isinstance(given, Mapping) else given}

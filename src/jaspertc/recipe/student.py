@@ -1,5 +1,6 @@
 """The sections of a recipe on the student, its run, and the negatives it learns from."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ class Student:
     model: ModelName
     layers: Count | None = None
     head: Literal["random", "fit"] = "random"
-    head_texts: Count = 4096
+    head_texts: Annotated[int, Between(2)] = 4096
     prompts: Mapping[str, str] = field(default_factory=dict)
     prompt_dropout: Share = 0.0
     default_prompt: str | None = None
@@ -77,7 +78,7 @@ class Training:
 
     Args:
         folder: of the run: tokens, states, curves and the checkpoint of every stage.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         sharding: ``full`` shares weights, gradients and moments out over the processes (FSDP), each layer by
             itself; ``none`` keeps all of them in every process. The result is the same.
         weights: how the last checkpoint's weights are stored.
@@ -96,3 +97,7 @@ class Training:
     held_out: AtLeastZero = 1000
     expected_texts: Count | None = None
     expected_tokens: Count | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"device is {self.device!r}, it must be auto, cpu, cuda or cuda:N")

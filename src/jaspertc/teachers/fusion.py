@@ -8,11 +8,12 @@ Shape legend: N texts, E width of a teacher's vectors, R width after reduction.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
 
+from jaspertc.config import check_types
 from jaspertc.errors import ConfigError, InputError
 from jaspertc.types import FloatArray
 
@@ -133,16 +134,24 @@ def build_reducer(description: Mapping[str, Any]) -> Reducer:
     """A reducer from a recipe's table, such as ``{kind = "first", n = 1024}``.
 
     Raises:
-        ConfigError: the kind is unknown, or its numbers are missing or not known.
+        ConfigError: the kind is unknown, or its numbers are missing, not known or of another type.
     """
     options = dict(description)
     kind = options.pop("kind", None)
     if kind not in REDUCERS:
         raise ConfigError(f"reducer kind is {kind!r}, it must be one of {', '.join(REDUCERS)}")
+    learnt = [item.name for item in fields(REDUCERS[kind]) if not item.compare and item.name in options]
+    if learnt:
+        raise ConfigError(f"reducer {kind!r} learns {', '.join(learnt)} by itself; leave it out")
     try:
-        return REDUCERS[kind](**options)
+        reducer = REDUCERS[kind](**options)
     except TypeError as error:
         raise ConfigError(f"reducer {kind!r} cannot take {options}: {error}") from error
+    try:
+        check_types(reducer)
+    except ConfigError as error:
+        raise ConfigError(f"reducer {kind!r}: {error}") from error
+    return reducer
 
 
 @dataclass(frozen=True)
