@@ -95,6 +95,7 @@ def test_new_weights_depend_on_the_seed_alone(source: Encoder) -> None:
     [
         ({"layers": 5}, InputError, "layers is 5"),
         ({"dims": 0}, InputError, "dims is 0"),
+        ({"seed": 10**22}, InputError, r"seed is 10{22}, it must be from"),
         ({"compressor": "swigloo"}, ConfigError, "did you mean 'swiglu'"),
         ({"compressor": "average", "keys": {"mlp_size": 8}}, ConfigError, "mlp_size is 8"),
     ],

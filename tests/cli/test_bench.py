@@ -87,3 +87,8 @@ def test_mistakes_are_named(model_folder, texts, tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(InputError, match="no texts"):
         run(model_folder, "--texts", tmp_path / "empty.jsonl")
+
+
+def test_more_threads_than_the_cores_can_have_use_for(model_folder, texts):
+    with pytest.raises(InputError, match="--threads is 100000, it must be 1 to "):
+        run(model_folder, "--texts", texts, "--threads", 100_000)

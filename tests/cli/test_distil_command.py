@@ -50,6 +50,16 @@ def test_a_dry_run_with_a_model_there_has_a_row_a_stage() -> None:
     assert "GFLOP/s" in result.output
 
 
+def test_a_dry_run_names_only_what_the_command_has(tmp_path: Path) -> None:
+    content = (RECIPES / "quickstart.toml").read_text(encoding="utf-8")
+    lines = [line for line in content.splitlines() if not line.startswith("expected_texts")]
+    (tmp_path / "recipe.toml").write_text("\n".join(lines), encoding="utf-8")
+    result = runner.invoke(app, ["distil", str(tmp_path / "recipe.toml"), "--dry-run"])
+    assert isinstance(result.exception, ConfigError)
+    assert "expected_texts" in str(result.exception)
+    assert "--texts" not in str(result.exception)
+
+
 @pytest.mark.parametrize("stage", ["0", "5", "warm-up"])
 def test_unknown_stage(stage: str) -> None:
     result = runner.invoke(app, ["distil", str(RECIPES / "quickstart.toml"), "--stage", stage])

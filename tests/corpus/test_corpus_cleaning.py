@@ -199,6 +199,13 @@ def test_a_full_disk_is_an_error_with_the_name(tmp_path, monkeypatch):
         clean_files([source], tmp_path / "out.jsonl", Cleaner(Rules()))
 
 
+def test_the_file_that_could_not_be_written_is_named(tmp_path):
+    source = write(tmp_path / "in.jsonl", ROWS)
+    with pytest.raises(DataFileError, match=r"none/d\.jsonl could not be written"):
+        clean_files([source], tmp_path / "o.jsonl", Cleaner(Rules()), dropped=tmp_path / "none" / "d.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
 def test_inputs_are_not_written(tmp_path):
     source = write(tmp_path / "in.jsonl", ROWS)
     with pytest.raises(DataFileError, match="is an input"):

@@ -30,6 +30,12 @@ def test_a_folder_of_several_kinds(folder):
     assert count_rows(folder) == 4
 
 
+def test_standard_input_that_is_closed(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DataFileError, match="standard input is closed"):
+        list(read_texts("-"))
+
+
 def test_patterns(folder):
     assert list(read_texts(f"{folder}/*.txt")) == [Row(None, "one"), Row(None, "two")]
     assert count_rows(f"{folder}/*.txt") == 2

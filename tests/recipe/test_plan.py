@@ -122,6 +122,13 @@ def test_the_command_prints_a_table_for_each_number_of_texts(monkeypatch: pytest
     assert "cost" in result.output
 
 
+@pytest.mark.parametrize("price", ["nan", "-5", "inf"])
+def test_a_price_is_a_number_of_at_least_zero(price: str) -> None:
+    result = CliRunner().invoke(app, ["plan", str(PAPER), "--kind", "a100", "--hourly-cost", price])
+    assert isinstance(result.exception, InputError)
+    assert re.search(rf"--hourly-cost is {price}.*>= 0", str(result.exception))
+
+
 def test_teachers_that_are_in_the_package_and_others() -> None:
     costs = plan(read_recipe(RECIPES / "quickstart.toml"), texts=1000, tokens=50, flops_per_second=1e11)
     assert [cost.name for cost in costs.teach] == ["teach mini-prompted", "teach mini-plain"]

@@ -67,9 +67,11 @@ def graft(
         seed: seed of the new weights.
 
     Raises:
-        InputError: ``layers`` or ``dims`` is out of range.
+        InputError: ``layers``, ``dims`` or ``seed`` is out of range.
         ConfigError: the compressor or one of its keys is unknown or out of range.
     """
+    if not -(2**63) <= seed < 2**64:
+        raise InputError(f"seed is {seed}, it must be from -2**63 to 2**64 - 1")
     if dims is not None and dims < 1:
         raise InputError(f"dims is {dims}, it must be >= 1")
     old = source.config

@@ -1,5 +1,6 @@
 """``jaspertc bench``: what each ratio costs and keeps with your model, on your texts and your machine."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jaspertc.reports.content import Table
 
 RATIOS = (1.0, 0.66, 0.5, 0.33, 0.2, 0.1)
+MOST_THREADS = 8  # a core; the libraries that compute crash where the system has no more
 SINGLES = 25  # texts of a round that are embedded one a call
 SEED = 0
 
@@ -57,9 +59,13 @@ def bench(
     """
     from jaspertc.cli.tables import show
     from jaspertc.engine.embedder import Embedder
+    from jaspertc.errors import InputError
     from jaspertc.evaluation.dial import turn_dial
     from jaspertc.machine import set_threads
 
+    most = MOST_THREADS * (os.cpu_count() or 1)
+    if threads is not None and threads > most:
+        raise InputError(f"--threads is {threads}, it must be 1 to {most}: {MOST_THREADS} a core")
     if threads is not None:
         set_threads(threads)
     chosen = _texts(texts, text_field, count)

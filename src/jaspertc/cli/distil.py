@@ -137,6 +137,10 @@ def _plan(recipe: "Recipe") -> None:
     from jaspertc.reports.content import Table
     from jaspertc.reports.numbers import count, duration, number
 
+    if recipe.training is not None and recipe.training.expected_texts is None and not recipe.pictures_only:
+        raise ConfigError(
+            "the recipe does not say how many texts there are; set [training] expected_texts to plan it"
+        )
     planned = plan(recipe)
     columns = ["stage", "steps", "texts a step", "tokens", "kept", "compute", "time", "GiB"]
     rows = [

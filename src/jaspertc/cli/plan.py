@@ -1,5 +1,6 @@
 """``jaspertc plan``: what teaching and distilling a recipe would take, before anything is rented."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,9 +31,12 @@ def plan(
     Nothing is computed or fetched; the files of the recipe need not be there. Hours hold where devices are
     kept busy: see docs/scale.md for where the numbers are from.
     """
+    from jaspertc.errors import InputError
     from jaspertc.recipe.plan import plan as plan_of
     from jaspertc.recipe.recipe import read_recipe
 
+    if hourly_cost is not None and not 0 <= hourly_cost < math.inf:
+        raise InputError(f"--hourly-cost is {hourly_cost}, it must be a number >= 0")
     read = read_recipe(recipe)
     for count in texts or [None]:  # type: ignore[list-item]
         _print(plan_of(read, gpus=gpus, kind=kind, texts=count, tokens=tokens), hourly_cost)

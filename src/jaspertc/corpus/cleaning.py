@@ -5,7 +5,7 @@ a million texts: 0.2 GB, and 1.7 GB more to find near duplicates.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -174,7 +174,7 @@ def clean_files(
     counts, names, key = Counts(), _Names(), id_field or DEFAULT_ID_FIELD
     with writing(output), ExitStack() as stack:
         write = stack.enter_context(rows_aside(output, key, text_field))
-        side = None if dropped is None else stack.enter_context(lines_aside(dropped))
+        side = None if dropped is None else stack.enter_context(_written_beside(dropped))
         for path in inputs:
             for row, whole in read_rows(path, text_field, id_field):
                 counts.read += 1
@@ -194,6 +194,15 @@ def clean_files(
                 written = {key: name, text_field: text}
                 write({**written, **whole, **written})  # fields stay where they were
     return counts
+
+
+@contextmanager
+def _written_beside(path: Path) -> Iterator[IO[bytes]]:
+    """``lines_aside``; what goes wrong with opening the file is said of it, not of the corpus."""
+    with ExitStack() as stack:
+        with writing(path):
+            file = stack.enter_context(lines_aside(path))
+        yield file
 
 
 def _note(side: IO[bytes], path: str, given: Id | None, name: Id, verdict: Verdict) -> None:

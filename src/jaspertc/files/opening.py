@@ -64,6 +64,8 @@ def opened(path: Input) -> Iterator[IO[bytes]]:
         MissingExtraError: it is .zst, and neither Python nor an installed package reads that.
     """
     if str(path) == STDIN:
+        if sys.stdin is None:
+            raise DataFileError("standard input is closed; pipe texts to it, or give a file")
         yield sys.stdin.buffer
         return
     local = Path(path) if isinstance(path, str) else path
