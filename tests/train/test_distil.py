@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -492,6 +493,53 @@ def test_a_state_of_other_settings_is_refused(make_run) -> None:
     change(recipe, "learning_rate = 1e-3", "learning_rate = 2e-3")
     with pytest.raises(TrainingError, match=r"step-00000003 .*1-distil\.learning_rate was 0\.001, is 0\.002"):
         Distillation(read_recipe(recipe)).run()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokens.json", b"{}"),
+        ("tokens.json", b"[]"),
+        ("ids.npy", 200),
+        ("ids.npy", 0),
+        ("offsets.npy", None),
+        ("names.json", b""),
+        ("roles.npy", 140),
+    ],
+)
+def test_damaged_tokens_are_named(make_run, name: str, content: bytes | int | None) -> None:
+    recipe = make_run()
+    Distillation(read_recipe(recipe))
+    path = recipe.parent / "run" / "tokens" / name
+    whole = path.read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(whole[:content] if isinstance(content, int) else content)
+    with pytest.raises(TrainingError, match=rf"run/tokens/{re.escape(name)} is missing or damaged .*delete"):
+        Distillation(read_recipe(recipe))
+    shutil.rmtree(path.parent)
+    assert len(Distillation(read_recipe(recipe)).tokens) == 120
+
+
+def test_a_damaged_state_is_named_and_other_folders_are_let_be(make_run) -> None:
+    recipe = make_run()
+
+    def stop(stage: StageConfig, report: StepReport) -> None:
+        if report.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Distillation(read_recipe(recipe)).run(on_step=stop)
+    stage = recipe.parent / "run" / "1-distil"
+    (stage / "step-foo").mkdir()
+    for content in ("{}", "[]"):
+        (stage / "step-00000003" / "state.json").write_text(content)
+        with pytest.raises(TrainingError, match=r"step-00000003 cannot be read .*delete it to resume"):
+            Distillation(read_recipe(recipe)).run(0)
+    shutil.rmtree(stage / "step-00000003")
+    Distillation(read_recipe(recipe)).run(0)
+    assert (stage / "model").is_dir()
+    assert (stage / "step-foo").is_dir()
 
 
 def test_a_stage_needs_the_one_before(make_run) -> None:

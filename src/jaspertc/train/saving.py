@@ -61,7 +61,11 @@ def save_state(
 
 def saved_states(folder: Path) -> list[Path]:
     """Complete states in ``folder``, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    return sorted(
+        path
+        for path in folder.glob("step-*")
+        if path.is_dir() and path.name.removeprefix("step-").isdecimal()
+    )
 
 
 def load_state(
@@ -74,13 +78,14 @@ def load_state(
     """
     try:
         state = json.loads((path / "state.json").read_text())
+        before, step = state["settings"], int(state["step"])
         weights = load_file(str(path / "weights.safetensors"))
         moments = load_file(str(path / "optimizer.safetensors"))
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise TrainingError(
             f"{path} cannot be read ({error}); delete it to resume from the one before"
         ) from error
-    before, fix = state["settings"], "use the same recipe, or another folder"
+    fix = "use the same recipe, or another folder"
     require_same(f"{path} was made with other settings", before, settings, fix, error=TrainingError)
     set_weights(encoder, weights)
     for name, parameter in encoder.named_parameters():
@@ -89,7 +94,7 @@ def load_state(
             optimizer.state[parameter] = {
                 key: value if key == "step" else as_held(value, parameter) for key, value in values.items()
             }
-    return int(state["step"])
+    return step
 
 
 def average_weights(states: Sequence[Path]) -> dict[str, Tensor]:

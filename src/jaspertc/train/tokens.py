@@ -5,16 +5,16 @@ Shape legend: N texts, T tokens of all texts together.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaspertc.errors import TrainingError
+from jaspertc.errors import DataFileError, TrainingError
 from jaspertc.files.aside import folder_aside
-from jaspertc.files.json_files import read_json
 from jaspertc.files.made_of import require_same
 from jaspertc.files.opening import read_lines
 from jaspertc.recipe.recipe import Recipe
@@ -24,6 +24,7 @@ from jaspertc.teaching.recipe_texts import RecipeTexts
 from jaspertc.text.tokenizer import Tokenizer
 from jaspertc.types import IntArray
 
+STATE = "tokens.json"
 BLOCK = 4096
 
 
@@ -38,17 +39,28 @@ class Tokens:
         spread: another such number, independent of it: draws texts from all parts, shape (N,).
         lengths: tokens of each text, shape (N,).
         numbers: the place of each id.
+
+    Raises:
+        TrainingError: a file of the folder is missing or damaged; it is named.
     """
 
     def __init__(self, folder: Path, roles: tuple[str, ...]) -> None:
         self.roles = roles
-        state = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
-        self.identity: dict[str, Any] = state["identity"]
-        self.prompt_spans: list[tuple[int, int]] = [tuple(state["prompts"][role]) for role in roles]
-        self._flat = np.load(folder / "ids.npy", mmap_mode="r")
-        self._offsets: IntArray = np.load(folder / "offsets.npy")
-        self.role_of = np.load(folder / "roles.npy")
-        self.ids: list[str] = [json.loads(name) for _, name in read_lines(folder / "names.json")]
+        with _whole(folder / STATE) as path:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            self.identity: dict[str, Any] = state["identity"]
+            self.prompt_spans: list[tuple[int, int]] = [tuple(state["prompts"][role]) for role in roles]
+        with _whole(folder / "offsets.npy") as path:
+            self._offsets: IntArray = np.load(path)
+        with _whole(folder / "ids.npy") as path:
+            self._flat = np.load(path, mmap_mode="r")
+            _require_rows(len(self._flat), int(self._offsets[-1]))
+        with _whole(folder / "roles.npy") as path:
+            self.role_of = np.load(path)
+            _require_rows(len(self.role_of), len(self._offsets) - 1)
+        with _whole(folder / "names.json") as path:
+            self.ids: list[str] = [json.loads(name) for _, name in read_lines(path)]
+            _require_rows(len(self.ids), len(self._offsets) - 1)
         self.numbers = {name: number for number, name in enumerate(self.ids)}
         self.places = np.array([place_of(name) for name in self.ids])
         self.spread = np.array([place_of(f"spread {name}") for name in self.ids])
@@ -64,6 +76,22 @@ class Tokens:
             return row
         begin, end = self.prompt_spans[self.role_of[number]]
         return np.delete(row, slice(begin, end))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """What is wrong with a file becomes a TrainingError that names it."""
+    try:
+        yield path
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, DataFileError) as error:
+        raise TrainingError(
+            f"{path} is missing or damaged ({error}); delete {path.parent} to have it made again"
+        ) from error
+
+
+def _require_rows(have: int, need: int) -> None:
+    if have != need:
+        raise ValueError(f"it holds {have} in place of {need}")
 
 
 def prepare_tokens(
@@ -86,9 +114,8 @@ def prepare_tokens(
     assert student is not None
     identity = _identity(recipe, texts, tokenizer)
     if folder.exists():
-        before = read_json(folder / "tokens.json", "delete its folder to start anew", TrainingError)[
-            "identity"
-        ]
+        with _whole(folder / STATE) as path:
+            before = json.loads(path.read_text(encoding="utf-8"))["identity"]
         fix = "give [training] another folder, or delete this one to start anew"
         require_same(
             f"{folder} holds tokens made of something else", before, identity, fix, error=TrainingError
@@ -165,6 +192,6 @@ def _write(
     np.save(folder / "offsets.npy", np.cumsum([0, *lengths]))
     np.save(folder / "roles.npy", np.concatenate(roles))
     spans = {role: prompt_span(student.prompts.get(role, ""), tokenizer) for role in recipe.roles}
-    (folder / "tokens.json").write_text(
+    (folder / STATE).write_text(
         json.dumps({"identity": identity, "prompts": spans}, indent=1), encoding="utf-8"
     )
