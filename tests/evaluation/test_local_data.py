@@ -61,6 +61,12 @@ def test_languages(folder, write_rows):
     assert build(folder, "zh").metadata.eval_langs == ["zho-Hans"]
 
 
+def test_folders_beside_the_files_of_a_task_are_let_be(folder):
+    before = build(folder, "retrieval").metadata.revision
+    (folder / "retrieval/retrieval/.ipynb_checkpoints").mkdir()
+    assert build(folder, "retrieval").metadata.revision == before
+
+
 def test_revision_follows_the_data(folder, write_rows):
     before = build(folder, "bitext").metadata.revision
     assert build(folder, "bitext").metadata.revision == before
@@ -110,6 +116,7 @@ def test_data_of_an_mteb_task(folder):
             "retrieval",
             "row 25: key 'did' is 'nowhere', but no row of corpus has this id",
         ),
+        ("sts/sts.jsonl", {**PAIR, "score": 10**400}, "sts", "line 61: key 'score' is 10{40}.*finite number"),
         ("bitext/bitext.jsonl", ["a"], "bitext", "line 26: a list, it must be a JSON object"),
     ],
 )

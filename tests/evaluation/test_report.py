@@ -9,7 +9,7 @@ pytest.importorskip("matplotlib")
 
 from jaspertc.errors import DataFileError
 from jaspertc.evaluation.report import write_report
-from jaspertc.evaluation.store import read_folder, write_json
+from jaspertc.evaluation.store import Store, read_folder, write_json
 from jaspertc.evaluation.summary import Summary, distinct
 
 TASKS = {"STSBenchmark": "STS", "questions": "Retrieval", "pairs": "BitextMining"}
@@ -160,6 +160,48 @@ def test_a_peer_far_away_is_named_outside_the_picture(results, tmp_path):
     page = write_report(results, tmp_path / "page")[0].read_text(encoding="utf-8")
     assert "Outside the picture: peer, " in page
     assert page.count("Outside the picture") == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content", "words"),
+    [
+        ("measures/**/pairs.json", {}, "has no key 'name'; remove it and evaluate again"),
+        ("measures/**/pairs.json", [], "is a list, it must be a JSON object; remove it"),
+        ("results/**/pairs.json", [], "is a list, it must be a JSON object; remove it"),
+        (
+            "results/**/pairs.json",
+            {"task_name": "pairs", "scores": {}},
+            "'scores' has no main scores; remove it",
+        ),
+        (
+            "results/**/pairs.json",
+            {"task_name": "pairs", "scores": []},
+            "'scores' has no main scores; remove it",
+        ),
+        ("run.json", [], "run.json is a list, it must be a JSON object; remove it"),
+        ("latency.json", 3, "latency.json is a int, it must be a JSON object; remove it"),
+    ],
+)
+def test_a_damaged_file_is_named(results, tmp_path, pattern, content, words):
+    path = next(results.glob(pattern))
+    write_json(path, content)
+    with pytest.raises(DataFileError, match=words) as caught:
+        write_report(results, tmp_path / "page")
+    assert str(path) in str(caught.value)
+
+
+def test_a_damaged_result_is_not_taken_for_a_missing_one(tmp_path):
+    pytest.importorskip("mteb")
+    from types import SimpleNamespace
+
+    path = tmp_path / "results" / "a" / "b" / "task.json"
+    for folder in ("results", "measures"):
+        write_json(tmp_path / folder / "a" / "b" / "task.json", [])
+    store = Store(tmp_path)
+    store.cache = SimpleNamespace(get_task_result_path=lambda name, meta: path)
+    task = SimpleNamespace(metadata=SimpleNamespace(name="task", revision="1"))
+    with pytest.raises(DataFileError, match=r"task\.json is a list"):
+        store.done(None, task)
 
 
 def test_mistakes(results, tmp_path):

@@ -31,6 +31,7 @@ def test_a_byte_order_mark_and_odd_line_ends(tmp_path, between):
     [
         ('{"sentence1": "a"', "line 2: not JSON"),
         ('{"sentence1": "a", "sentence2": "b", "score": NaN}', "line 2: not JSON: NaN"),
+        (f'{{"sentence1": "a", "sentence2": "b", "score": {"9" * 400}}}', "9{40}.*must be a finite number"),
         ('{"sentence1": "a", "score": 1}', "line 2: no field 'sentence2', it has sentence1, score"),
         ('{"sentence1": 5, "sentence2": "b", "score": 1}', "line 2: 'sentence1' is 5, it must be a text"),
     ],

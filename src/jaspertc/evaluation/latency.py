@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc.evaluation.contenders import Contender
-from jaspertc.evaluation.store import AGAIN, LATENCY, LATENCY_TEXTS
+from jaspertc.evaluation.store import LATENCY, LATENCY_TEXTS, read_object
 from jaspertc.evaluation.subsets import SEED, stratum_of
-from jaspertc.files.json_files import read_json, write_json
+from jaspertc.files.json_files import write_json
 from jaspertc.files.json_lines import read_log
 from jaspertc.files.lines import json_line, lines_aside
 
@@ -86,7 +86,7 @@ def measure(
     key = hashlib.sha256(json.dumps([texts, names, machine]).encode()).hexdigest()[:16]
     path = folder / LATENCY
     if path.is_file():
-        known: dict[str, Any] = read_json(path, AGAIN)
+        known = read_object(path)
         if known.get("key") == key:
             return known
     times: dict[str, dict[str, list[float]]] = {label: {name: [] for name in texts} for label in names}

@@ -146,7 +146,7 @@ def _content_hash(injected: Injected) -> str:
     """Changes when the data, or what is taken of them, do."""
     digest = hashlib.sha256(f"{injected.task.kind} {injected.task.split}".encode())
     path = injected.path
-    for file in [path] if path.is_file() else sorted(path.iterdir()):
+    for file in [path] if path.is_file() else sorted(filter(Path.is_file, path.iterdir())):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 

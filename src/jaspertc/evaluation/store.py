@@ -7,7 +7,7 @@
 A task is done once its measures are there, which come last.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from jaspertc.files.json_files import read_json, write_json
 RESULTS, MEASURES, TABLES = "results", "measures", "tables"
 RUN, LATENCY, LATENCY_TEXTS = "run.json", "latency.json", "latency_texts.jsonl"
 AGAIN = "remove it and evaluate again"
+FACTS = ("name", "label", "revision", "ratio", "threshold", "dims", "megabytes", "group", "main_score")
+FACTS += ("items", "limit", "strata")  # what the measures of every result have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +71,15 @@ class Store:
         self.folder, self.cache = folder, ResultCache(folder)
 
     def done(self, meta: Any, task: Any) -> bool:
-        """Whether the result of this very data is there, for a model that mteb describes so."""
+        """Whether the result of this very data is there, for a model that mteb describes so.
+
+        Raises:
+            DataFileError: it is there and damaged.
+        """
         path = self.cache.get_task_result_path(task.metadata.name, meta)
         if not path.is_file() or not self._measures(path).is_file():
             return False
-        same: bool = read_json(path, AGAIN).get("dataset_revision") == task.metadata.revision
+        same: bool = read_object(path).get("dataset_revision") == task.metadata.revision
         return same
 
     def write(self, meta: Any, result: Any, measures: Mapping[str, Any]) -> None:
@@ -99,9 +105,24 @@ def read_folder(folder: Path) -> Contents:
             f"{folder} has no results; give the --output folder of `jaspertc evaluate`, with a finished task"
         )
     parts = {name: folder / name for name in (LATENCY, RUN)}
-    read = {name: read_json(path, AGAIN) if path.is_file() else {} for name, path in parts.items()}
+    read = {name: read_object(path) if path.is_file() else {} for name, path in parts.items()}
     tables = [read_table(path) for path in sorted((folder / TABLES).glob("*.json"))]
     return Contents(scores=scores, latency=read[LATENCY], run=read[RUN], tables=tables)
+
+
+def read_object(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON file of a folder of results that holds an object with these keys.
+
+    Raises:
+        DataFileError: it is no JSON, no object, or a key is missing.
+    """
+    content = read_json(path, AGAIN)
+    if not isinstance(content, dict):
+        raise DataFileError(f"{path} is a {type(content).__name__}, it must be a JSON object; {AGAIN}")
+    for key in keys:
+        if key not in content:
+            raise DataFileError(f"{path} has no key {key!r}; {AGAIN}")
+    return content
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -137,11 +158,15 @@ def _scores(folder: Path) -> Iterator[Score]:
         measures = folder / MEASURES / path.relative_to(folder / RESULTS)
         if path.name == "model_meta.json" or not measures.is_file():
             continue
-        result, facts = read_json(path, AGAIN), read_json(measures, AGAIN)
+        result, facts = read_object(path, ("task_name", "scores")), read_object(measures, FACTS)
+        try:
+            score = main_score(result)
+        except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError):
+            raise DataFileError(f"{path}: key 'scores' has no main scores; {AGAIN}") from None
         yield Score(
             label=facts["label"],
             task=result["task_name"],
             group=facts["group"],
-            score=main_score(result),
+            score=score,
             facts=facts,
         )

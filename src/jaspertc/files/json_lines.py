@@ -122,8 +122,18 @@ def _check(row: Row, key: str, kind: str, where: str) -> None:
     types = {TEXT: str, NUMBER: (int, float)}.get(kind, (str, int))
     if not isinstance(value, types) or isinstance(value, bool):  # type: ignore[arg-type]
         raise DataFileError(f"{where}: key {key!r} is {value!r:.60}, it must be {kind}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise DataFileError(f"{where}: key {key!r} is {value!r}, it must be a finite number; remove the line")
+    if kind == NUMBER and not is_finite(value):
+        raise DataFileError(
+            f"{where}: key {key!r} is {value!r:.60}, it must be a finite number; remove the line"
+        )
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number of JSON, which may have any length, is one among those that are computed with."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc.errors import ConfigError, DataFileError
-from jaspertc.files.json_lines import check_suffix, read_objects, value_of
+from jaspertc.files.json_lines import check_suffix, is_finite, read_objects, value_of
 from jaspertc.recipe.texts import PairFile, RetrievalFile, Validation
 from jaspertc.teaching.keys import place_of
 
@@ -52,8 +52,8 @@ def _read_pairs(file: PairFile) -> PairSet:
         pairs.first.append(_text(where, row, file.first_field))
         pairs.second.append(_text(where, row, file.second_field))
         score = value_of(where, row, file.score_field)
-        if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
-            raise DataFileError(f"{where}: {file.score_field!r} is {score!r:.80}, it must be a number")
+        if isinstance(score, bool) or not isinstance(score, (int, float)) or not is_finite(score):
+            raise DataFileError(f"{where}: {file.score_field!r} is {score!r:.80}, it must be a finite number")
         pairs.scores.append(float(score))
     if len(set(pairs.scores)) < 2:
         raise ConfigError(_nothing("sts", file) + ", or all have the same score")
