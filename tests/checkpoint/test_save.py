@@ -6,10 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint, save_checkpoint
+from jaspertc.checkpoint.files import save_file
 from jaspertc.config import CompressorConfig, HeadConfig
 from jaspertc.errors import CheckpointError
 from jaspertc.model.compressors.adaptive_average import AdaptiveAverageConfig
@@ -107,7 +109,7 @@ def test_a_crash_leaves_nothing(make_encoder, tmp_path, monkeypatch, moment, err
     target = "jaspertc.checkpoint.save.save_file" if moment == "save_file" else "os.replace"
     with monkeypatch.context() as patch:
         patch.setattr(target, crash)
-        with pytest.raises(type(error)):
+        with pytest.raises(CheckpointError if isinstance(error, OSError) else KeyboardInterrupt):
             save_checkpoint(tmp_path / "x", make_encoder(), tokenizer_json=None)
     assert os.listdir(tmp_path) == []
     save_checkpoint(tmp_path / "x", make_encoder(), tokenizer_json=None)
@@ -125,10 +127,41 @@ def test_a_crash_while_overwriting_keeps_the_old_folder(make_encoder, tmp_path, 
 
     with monkeypatch.context() as patch:
         patch.setattr(target, crash)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(CheckpointError, match=r"x could not be written \(disk full\)"):
             save_checkpoint(folder, make_encoder(seed=1), tokenizer_json=None, overwrite=True)
     assert os.listdir(tmp_path) == ["x"]
     assert (folder / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("message", "number"), [("I/O error: No space left on device (os error 28)", 28), ("no number", None)]
+)
+def test_weights_that_do_not_fit_are_an_error_of_the_disk(tmp_path, monkeypatch, message, number):
+    def full(*args, **kwargs):
+        raise SafetensorError(message)
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match=r"No space left|no number") as caught:
+        save_file({"a": torch.zeros(1000)}, str(tmp_path / "a"))
+    assert caught.value.errno == number
+
+
+def test_a_disk_that_takes_no_more_is_one_clear_line(make_encoder, tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # bytes of a file
+    try:
+        with pytest.raises(CheckpointError, match=r"x could not be written \(File too large\)"):
+            save_checkpoint(tmp_path / "x", make_encoder(), tokenizer_json=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_where_a_folder_should_be_is_named(make_encoder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file/x could not be written .*a file is where a folder"):
+        save_checkpoint(tmp_path / "file" / "x", make_encoder(), tokenizer_json=None)
 
 
 def test_existing_folders_are_kept_unless_asked(make_encoder, tmp_path):

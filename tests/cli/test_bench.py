@@ -92,3 +92,8 @@ def test_mistakes_are_named(model_folder, texts, tmp_path):
 def test_more_threads_than_the_cores_can_have_use_for(model_folder, texts):
     with pytest.raises(InputError, match="--threads is 100000, it must be 1 to "):
         run(model_folder, "--texts", texts, "--threads", 100_000)
+
+
+def test_a_file_where_the_folder_of_results_should_be(model_folder, texts):
+    with pytest.raises(DataFileError, match=r"texts\.txt could not be written .*a file is where a folder"):
+        run(model_folder, "--texts", texts, "--rounds", "1", "--ratio", "1", "--output", texts)

@@ -204,6 +204,12 @@ def test_a_damaged_result_is_not_taken_for_a_missing_one(tmp_path):
         store.done(None, task)
 
 
+def test_a_file_where_the_pages_folder_should_be(results, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataFileError, match=r"file/page could not be written .*a file is where a folder"):
+        write_report(results, tmp_path / "file" / "page")
+
+
 def test_mistakes(results, tmp_path):
     with pytest.raises(DataFileError, match=r"nowhere has no results; give the --output folder"):
         write_report(tmp_path / "nowhere", tmp_path / "page")

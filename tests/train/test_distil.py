@@ -542,6 +542,32 @@ def test_a_damaged_state_is_named_and_other_folders_are_let_be(make_run) -> None
     assert (stage / "step-foo").is_dir()
 
 
+def test_a_disk_that_takes_no_more_is_one_clear_line(make_run) -> None:
+    resource = pytest.importorskip("resource")
+    recipe = make_run(steps=1)
+    run = Distillation(read_recipe(recipe))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, before[1]))  # bytes of a file
+    try:
+        with pytest.raises(
+            TrainingError, match=r"run/1-distil/step-00000001 could not be written .*too large"
+        ):
+            run.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert Distillation(read_recipe(recipe)).run() is not None
+
+
+def test_a_file_where_the_runs_folder_should_be(make_run) -> None:
+    recipe = make_run()
+    (recipe.parent / "run").write_text("")
+    with pytest.raises(ConfigError, match=r"\[training\] folder is .*run, a file; name a folder"):
+        Distillation(read_recipe(recipe))
+    change(recipe, 'folder = "run"', 'folder = "run/deeper"')
+    with pytest.raises(TrainingError, match=r"run/deeper/tokens could not be written .*a file is where"):
+        Distillation(read_recipe(recipe))
+
+
 def test_a_stage_needs_the_one_before(make_run) -> None:
     run = Distillation(read_recipe(make_run()))
     with pytest.raises(TrainingError, match="1-distil"):

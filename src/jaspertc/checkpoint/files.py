@@ -1,5 +1,7 @@
 """Reading JSON and safetensors with errors that name the file and the fix; int8 weights on disk."""
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,17 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not {type(content).__name__}")
     return content
+
+
+def save_file(tensors: dict[str, Tensor], path: str, metadata: dict[str, str] | None = None) -> None:
+    """``safetensors.torch.save_file``, whose errors of the disk are OSErrors as everybody's."""
+    from safetensors.torch import save_file as save
+
+    try:
+        save(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else [str(error)])) from error
 
 
 def weight_files(folder: Path) -> list[Path]:

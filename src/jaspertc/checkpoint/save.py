@@ -7,17 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jaspertc.checkpoint.files import SCALE_SUFFIX, WEIGHTS, dequantized, quantized
+from jaspertc.checkpoint.files import SCALE_SUFFIX, WEIGHTS, dequantized, quantized, save_file
 from jaspertc.checkpoint.layouts import FORMAT, stored_prefixes
 from jaspertc.checkpoint.load import BUILT_IN, TOKENIZER
 from jaspertc.errors import CheckpointError
-from jaspertc.files.aside import folder_aside
+from jaspertc.files.aside import folder_aside, writing
 from jaspertc.model.encoder import Encoder
 from jaspertc.model.int8 import Int8Matrix
-from jaspertc.pytorch import HAS_TORCH, torch
-
-if HAS_TORCH:
-    from safetensors.torch import save_file
+from jaspertc.pytorch import torch
 
 MODULE_FILE = "jaspertc_st.py"
 WEIGHT_KINDS = ("keep", "float32", "bfloat16", "int8")
@@ -48,7 +45,7 @@ def save_checkpoint(
         overwrite: replace a folder that is already there.
 
     Raises:
-        CheckpointError: the folder exists, or ``weights`` is unknown.
+        CheckpointError: the folder exists or cannot be written, or ``weights`` is unknown.
     """
     folder = Path(folder)
     if weights not in WEIGHT_KINDS:
@@ -86,7 +83,7 @@ def save_checkpoint(
             "similarity_fn_name": "cosine",
         },
     }
-    with folder_aside(folder) as aside:
+    with writing(folder, error=CheckpointError), folder_aside(folder) as aside:
         for name, content in files.items():
             (aside / name).write_text(
                 json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

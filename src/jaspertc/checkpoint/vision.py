@@ -13,15 +13,15 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from jaspertc.checkpoint.files import WEIGHTS, check_tensors, read_json, read_weights
+from jaspertc.checkpoint.files import WEIGHTS, check_tensors, read_json, read_weights, save_file
 from jaspertc.config import from_mapping
 from jaspertc.errors import CheckpointError, ConfigError
-from jaspertc.files.aside import folder_aside
+from jaspertc.files.aside import folder_aside, writing
 from jaspertc.model.vision import IMAGE_ENCODERS, ImageEncoder, VisionConfig, VisionTower
 from jaspertc.pytorch import HAS_TORCH, Tensor, torch
 
 if HAS_TORCH:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
 VISION, CONFIG = "vision", "config.json"
 FORMAT = 1
@@ -119,7 +119,7 @@ def save_vision(folder: Path, tower: VisionTower, *, dtype: str = "float32") -> 
         name: (value.to(kind) if value.ndim > 1 else value).detach().cpu().contiguous()
         for name, value in tower.state_dict().items()
     }
-    with folder_aside(folder / VISION) as aside:
+    with writing(folder / VISION, error=CheckpointError), folder_aside(folder / VISION) as aside:
         save_file(tensors, str(aside / WEIGHTS), metadata={"format": "pt"})
         (aside / WEIGHTS).chmod(0o644)
         (aside / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

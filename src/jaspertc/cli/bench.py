@@ -190,7 +190,7 @@ def _write(folder: Path, embedder: "Embedder", settings: "Sequence[Setting]", to
 
     from jaspertc.errors import MissingExtraError
     from jaspertc.evaluation.dial import picture
-    from jaspertc.files.aside import written_aside
+    from jaspertc.files.aside import writing, written_aside
     from jaspertc.reports.origin import command_line, machine, versions
 
     facts = {
@@ -220,8 +220,9 @@ def _write(folder: Path, embedder: "Embedder", settings: "Sequence[Setting]", to
         contents |= {"dial.svg": drawn.svg.encode(), "dial.png": drawn.png}
     except MissingExtraError as error:
         say(f"no picture: {error}")
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        with written_aside(folder / name) as file:
+        with writing(folder / name), written_aside(folder / name) as file:
             file.write(content)
         write(folder / name)

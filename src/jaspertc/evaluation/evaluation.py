@@ -12,6 +12,7 @@ from jaspertc.evaluation.contenders import Contender, Swept
 from jaspertc.evaluation.encoder import Encoder, model_meta
 from jaspertc.evaluation.library import mteb
 from jaspertc.evaluation.store import RUN, Score, Store, main_score, read_folder
+from jaspertc.files.aside import writing
 from jaspertc.files.json_files import write_json
 from jaspertc.reports.origin import machine, versions
 
@@ -100,9 +101,11 @@ class Evaluation:
         """Do what is left, task by task; ``advance`` is told of texts, ``finished`` of scores.
 
         Raises:
-            DataFileError: the data of a task are not here and cannot be fetched.
+            DataFileError: the data of a task are not here and cannot be fetched, or results cannot be
+                written.
         """
-        write_json(self.folder / RUN, self._facts())
+        with writing(self.folder):
+            write_json(self.folder / RUN, self._facts())
         sample = latency.Sample(self.folder)
         for task, jobs in self._by_task():
             lengths = Lengths(self.model.lengths)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc.errors import DataFileError
+from jaspertc.files.aside import writing
 from jaspertc.files.json_files import read_json, write_json
 
 RESULTS, MEASURES, TABLES = "results", "measures", "tables"
@@ -85,9 +86,10 @@ class Store:
     def write(self, meta: Any, result: Any, measures: Mapping[str, Any]) -> None:
         """Keep a result of mteb, then its measures, without which it does not count."""
         path = self._measures(self.cache.get_task_result_path(result.task_name, meta))
-        path.unlink(missing_ok=True)
-        self.cache.save_to_cache(result, meta)
-        write_json(path, measures)
+        with writing(path):
+            path.unlink(missing_ok=True)
+            self.cache.save_to_cache(result, meta)
+            write_json(path, measures)
 
     def _measures(self, path: Path) -> Path:
         return self.folder / MEASURES / path.relative_to(self.folder / RESULTS)

@@ -99,5 +99,7 @@ def writing(
     except OSError as problem:
         full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
         cause = "the disk is full; free some space" if full else "allow writing there"
+        if problem.errno in (errno.EEXIST, errno.ENOTDIR):
+            cause = "a file is where a folder should be; give another path"
         reason = problem.strerror or problem
         raise error(f"{path} could not be written ({reason}): {cause}, then: {then}") from problem

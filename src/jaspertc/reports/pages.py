@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaspertc.files.aside import written_aside
+from jaspertc.files.aside import writing, written_aside
 from jaspertc.reports.content import Report
 from jaspertc.reports.html import to_html
 from jaspertc.reports.markdown import to_markdown
@@ -16,14 +16,18 @@ def write_pages(report: Report, output: Path, pictures: str) -> list[Path]:
 
     Returns:
         The pictures, then the two pages.
+
+    Raises:
+        DataFileError: they cannot be written.
     """
     folder = output.parent / pictures
     figures = [figure for section in report.sections for figure in section.figures]
     contents = {folder / f"{figure.name}.png": figure.png for figure in figures}
     contents[output.with_name(f"{output.name}.html")] = to_html(report).encode()
     contents[output.with_name(f"{output.name}.md")] = to_markdown(report, pictures).encode()
-    (folder if figures else output.parent).mkdir(parents=True, exist_ok=True)
+    with writing(output):
+        (folder if figures else output.parent).mkdir(parents=True, exist_ok=True)
     for path, content in contents.items():
-        with written_aside(path) as file:
+        with writing(path), written_aside(path) as file:
             file.write(content)
     return list(contents)

@@ -17,13 +17,14 @@ import torch
 from torch import nn
 
 from jaspertc.errors import ConfigError, TrainingError
+from jaspertc.files.aside import writing
 from jaspertc.files.json_lines import read_log
 from jaspertc.files.lines import json_line, lines_aside
 from jaspertc.files.made_of import made_of
 from jaspertc.model.encoder import Encoder
 from jaspertc.recipe.stages import StageConfig, TextStage
 from jaspertc.schedules import warmup_cosine
-from jaspertc.train.saving import load_state, save_state, saved_states
+from jaspertc.train.saving import KEPT, load_state, save_state, saved_states
 from jaspertc.train.sharding import shard, whole, whole_encoder
 from jaspertc.train.step import Alone, Batch, Processes, StepBatch, accumulate_gradients
 
@@ -224,9 +225,10 @@ def _set_trainable(encoder: nn.Module, config: StageConfig, step: int) -> None:
 
 
 def _log(folder: Path, report: StepReport) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(report)) + "\n")
+    with writing(folder / METRICS, KEPT, TrainingError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(report)) + "\n")
 
 
 def _stopped(folder: Path, step: int, losses: dict[str, float], norm: float, batch: Batch) -> TrainingError:

@@ -14,8 +14,8 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 
-from jaspertc.errors import TrainingError
-from jaspertc.files.aside import remove_leftovers
+from jaspertc.errors import ConfigError, TrainingError
+from jaspertc.files.aside import remove_leftovers, writing
 from jaspertc.files.json_files import read_json, write_json
 from jaspertc.files.json_lines import read_log
 from jaspertc.files.lines import json_line, lines_aside
@@ -26,6 +26,7 @@ from jaspertc.recipe.recipe import Recipe, training_sections
 from jaspertc.recipe.stages import StageConfig
 from jaspertc.train.curves import draw_stage
 from jaspertc.train.loop import METRICS, StepReport
+from jaspertc.train.saving import KEPT
 from jaspertc.train.step import Alone, Processes
 
 MODEL, VALIDATION, RECORD = "model", "validation.jsonl", ".made-of.json"
@@ -76,6 +77,8 @@ class StagedRun:
     ) -> None:
         self.recipe, self._configs, self._first, self._name = recipe, configs, first, result
         self.student, self.training = training_sections(recipe)
+        if self.training.folder.is_file():
+            raise ConfigError(f"[training] folder is {self.training.folder}, a file; name a folder")
         self.processes: Processes = told.get("processes", Alone())
         self.say: Say = told.get("say", lambda line: None)
         self.progress: Progress = told.get("progress", lambda name, total: nullcontext(lambda count: None))
@@ -125,7 +128,8 @@ class StagedRun:
             TrainingError: what is there was made with other settings (they are named, as they were and as
                 they are), the stage before ``only`` is not complete, or training must stop.
         """
-        self.training.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.training.folder, error=TrainingError):
+            self.training.folder.mkdir(parents=True, exist_ok=True)
         if self.processes.rank:
             return self._run(only, on_step)
         with locked(self.training.folder):
@@ -162,10 +166,10 @@ class StagedRun:
     def complete(self, index: int) -> None:
         """Write what a stage is made of, before its result, and its curves."""
         folder, stage = self.folder(index), self._configs[index]
-        draw_stage(
-            folder / "curve.png", stage.name, read_log(folder / METRICS), read_log(folder / VALIDATION)
-        )
-        write_json(record_file(self.result_of(index)), self.record(index))
+        steps, validations = read_log(folder / METRICS), read_log(folder / VALIDATION)
+        with writing(folder, KEPT, TrainingError):
+            draw_stage(folder / "curve.png", stage.name, steps, validations)
+            write_json(record_file(self.result_of(index)), self.record(index))
 
     def note(self, index: int, step: int, scores: Scores, at: str = "") -> None:
         """Keep the scores of a step, and say them.
@@ -174,9 +178,10 @@ class StagedRun:
             at: what the scores' names are, such as ``ratio``.
         """
         path = self.folder(index) / VALIDATION
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = [row for row in read_log(path) if row["step"] < step]
-        with lines_aside(path) as file:
+        with writing(path, KEPT, TrainingError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path, KEPT, TrainingError), lines_aside(path) as file:
             file.writelines(map(json_line, [*rows, {"step": step, "scores": scores}]))
         for name, values in scores.items():
             shown = ", ".join(f"{key} {100 * value:.1f}" for key, value in values.items())

@@ -22,6 +22,7 @@ from jaspertc.checkpoint import load_checkpoint, save_checkpoint
 from jaspertc.checkpoint.load import Checkpoint
 from jaspertc.checkpoint.parts import scaled_head, turned_head
 from jaspertc.errors import ConfigError, TrainingError
+from jaspertc.files.aside import writing
 from jaspertc.files.json_files import write_json
 from jaspertc.files.made_of import made_of
 from jaspertc.model.encoder import Encoder
@@ -32,7 +33,7 @@ from jaspertc.train.batches import targets_by_role
 from jaspertc.train.data import held_out_texts, stage_data
 from jaspertc.train.loop import DTYPES, run_stage
 from jaspertc.train.results import OnStep, StagedRun, Told, record_file
-from jaspertc.train.saving import average_weights, saved_states
+from jaspertc.train.saving import KEPT, average_weights, saved_states
 from jaspertc.train.sharding import whole_encoder
 from jaspertc.train.students import for_stage, load_student, start_head, without_extra
 from jaspertc.train.tokens import prepare_tokens
@@ -229,7 +230,8 @@ class Distillation(StagedRun):
             threshold = encoder.config.compressor.threshold
             vectors = torch.from_numpy(encode_rows(encoder, rows, ratio=1.0, threshold=threshold))
             encoder = turned_head(encoder, torch.nn.functional.normalize(vectors, dim=-1), dims)
-        write_json(record_file(self.result), self.last_record())
+        with writing(self.result, KEPT, TrainingError):
+            write_json(record_file(self.result), self.last_record())
         threshold = self.student.result_threshold or self.recipe.text_stages[-1].threshold
         self._save(self.result, encoder, self.training.weights, threshold)
         self.say(f"done: {self.result}")

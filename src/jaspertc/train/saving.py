@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from jaspertc.checkpoint.files import save_file
 from jaspertc.errors import TrainingError
-from jaspertc.files.aside import folder_aside
+from jaspertc.files.aside import folder_aside, writing
 from jaspertc.files.made_of import require_same
 from jaspertc.train.sharding import as_held, gathered, set_weights
 
+KEPT = "run the same command again: saved states are kept"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -36,6 +38,9 @@ def save_state(
     Args:
         settings: what determines the run (see ``files.made_of``); another one is refused at ``load_state``.
         write: false on all processes but one: only take part.
+
+    Raises:
+        TrainingError: it cannot be written.
     """
     path = folder / f"step-{step:08d}"
     weights = gathered(encoder.state_dict().items(), keep=write)
@@ -50,7 +55,7 @@ def save_state(
     )
     if not write:
         return path
-    with folder_aside(path) as aside:
+    with writing(path, KEPT, TrainingError), folder_aside(path) as aside:
         save_file(weights, str(aside / "weights.safetensors"))
         save_file(moments, str(aside / "optimizer.safetensors"))
         (aside / "state.json").write_text(json.dumps({"step": step, "settings": settings}))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaspertc.errors import DataFileError, TrainingError
-from jaspertc.files.aside import folder_aside
+from jaspertc.files.aside import folder_aside, writing
 from jaspertc.files.made_of import require_same
 from jaspertc.files.opening import read_lines
 from jaspertc.recipe.recipe import Recipe
@@ -108,7 +108,8 @@ def prepare_tokens(
         advance: told of each so many texts done.
 
     Raises:
-        TrainingError: the folder holds tokens of other texts, prompts or another tokenizer.
+        TrainingError: the folder holds tokens of other texts, prompts or another tokenizer, or cannot be
+            written.
     """
     student = recipe.student
     assert student is not None
@@ -122,7 +123,7 @@ def prepare_tokens(
         )
         advance(len(texts))
         return Tokens(folder, recipe.roles)
-    with folder_aside(folder) as aside:
+    with writing(folder, error=TrainingError), folder_aside(folder) as aside:
         _write(recipe, texts, tokenizer, aside, identity, advance)
     return Tokens(folder, recipe.roles)
 
