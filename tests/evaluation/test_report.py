@@ -190,6 +190,13 @@ def test_a_damaged_file_is_named(results, tmp_path, pattern, content, words):
     assert str(path) in str(caught.value)
 
 
+def test_a_file_where_the_results_should_be(tmp_path):
+    pytest.importorskip("mteb")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataFileError, match=r"file could not be written .*a file is where a folder"):
+        Store(tmp_path / "file")
+
+
 def test_a_damaged_result_is_not_taken_for_a_missing_one(tmp_path):
     pytest.importorskip("mteb")
     from types import SimpleNamespace

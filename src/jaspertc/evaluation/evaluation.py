@@ -61,6 +61,7 @@ class Evaluation:
 
     Raises:
         InputError: two contenders have one name, or the limit is out of range.
+        DataFileError: the folder cannot be made.
     """
 
     def __init__(

@@ -64,12 +64,18 @@ class Contents:
 
 
 class Store:
-    """Where an evaluation keeps its results: mteb's own cache, and measures beside it."""
+    """Where an evaluation keeps its results: mteb's own cache, and measures beside it.
+
+    Raises:
+        DataFileError: the folder cannot be made.
+    """
 
     def __init__(self, folder: Path) -> None:
         from mteb.cache import ResultCache
 
-        self.folder, self.cache = folder, ResultCache(folder)
+        self.folder = folder
+        with writing(folder):
+            self.cache = ResultCache(folder)
 
     def done(self, meta: Any, task: Any) -> bool:
         """Whether the result of this very data is there, for a model that mteb describes so.
