@@ -19,8 +19,11 @@ from jaspertc.files.json_files import read_json, write_json
 RESULTS, MEASURES, TABLES = "results", "measures", "tables"
 RUN, LATENCY, LATENCY_TEXTS = "run.json", "latency.json", "latency_texts.jsonl"
 AGAIN = "remove it and evaluate again"
-FACTS = ("name", "label", "revision", "ratio", "threshold", "dims", "megabytes", "group", "main_score")
-FACTS += ("items", "limit", "strata")  # what the measures of every result have
+# What the measures of every result have.
+FACTS = (
+    *("name", "label", "revision", "ratio", "threshold", "dims", "megabytes"),
+    *("group", "main_score", "items", "limit", "strata"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

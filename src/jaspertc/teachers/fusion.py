@@ -140,7 +140,8 @@ def build_reducer(description: Mapping[str, Any]) -> Reducer:
     kind = options.pop("kind", None)
     if kind not in REDUCERS:
         raise ConfigError(f"reducer kind is {kind!r}, it must be one of {', '.join(REDUCERS)}")
-    learnt = [item.name for item in fields(REDUCERS[kind]) if not item.compare and item.name in options]
+    own = [item.name for item in fields(REDUCERS[kind]) if not item.compare]  # type: ignore[arg-type]
+    learnt = [name for name in own if name in options]
     if learnt:
         raise ConfigError(f"reducer {kind!r} learns {', '.join(learnt)} by itself; leave it out")
     try:
