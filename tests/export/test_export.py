@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+from tokenizers import Tokenizer
 
 from jaspertc import Embedder
 from jaspertc.config import CompressorConfig
@@ -272,3 +273,26 @@ def test_refusals(model_folder, tmp_path):
     with pytest.raises(CheckpointError, match="exists already"):
         export(model_folder, tmp_path / "out.onnx")
     export(model_folder, tmp_path / "out.onnx", overwrite=True)
+
+
+def test_what_lies_beside_is_not_replaced_by_another(model_folder, tmp_path):
+    export(model_folder, tmp_path / "one.onnx")
+    export(model_folder, tmp_path / "two.onnx", weights="int8")  # the same tokenizer and settings
+    other = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    other.add_tokens(["<another>"])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    pruned = (other.to_str(), np.arange(300))
+    with pytest.raises(CheckpointError, match=r"a different tokenizer\.json, .*--overwrite"):
+        export(model_folder, tmp_path / "three.onnx", pruned=pruned)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    export(model_folder, tmp_path / "three.onnx", pruned=pruned, overwrite=True)
+    assert (tmp_path / "tokenizer.json").read_text() == other.to_str()
+
+
+def test_files_of_others_are_kept(model_folder, tmp_path):
+    for name in ("README.md", "config.json"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(CheckpointError, match=r"a different README\.md, config\.json"):
+        export(model_folder, tmp_path / "out.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json"]
+    assert (tmp_path / "README.md").read_text() == "mine"

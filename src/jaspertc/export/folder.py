@@ -16,6 +16,8 @@ from jaspertc.files.aside import written_aside
 
 LONGEST = 32_768  # tokens of a text, where the model sets no limit; some loaders want one
 UNKNOWN = "not stated in the model's folder"
+README = "README.md"
+WRITTEN_BY = "| written by | jaspertc"  # in the README of every export
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +115,9 @@ def check_output(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def write_beside(out: Path, facts: Facts, tokenizer_json: str | None) -> list[Path]:
-    """Write the files beside ``out``, and say which."""
-    contents = {"README.md": readme(out.name, facts)}
+def beside(out: Path, facts: Facts, tokenizer_json: str | None) -> dict[Path, str]:
+    """The files beside ``out`` and what is in them."""
+    contents = {README: readme(out.name, facts)}
     if tokenizer_json is not None:
         pad = padding_token(tokenizer_json)
         settings = {
@@ -131,10 +133,36 @@ def write_beside(out: Path, facts: Facts, tokenizer_json: str | None) -> list[Pa
             "special_tokens_map.json": _json({"pad_token": pad}),
             "config.json": _json(config),
         }
-    for name, content in contents.items():
-        with written_aside(out.parent / name) as file:
+    return {out.parent / name: content for name, content in contents.items()}
+
+
+def check_beside(contents: Mapping[Path, str]) -> None:
+    """Find out before the graph is built whether the files beside it would replace others.
+
+    Raises:
+        CheckpointError: one is there with another content; but an export's README may be replaced.
+    """
+    others = [path for path, content in contents.items() if path.exists() and not _may_replace(path, content)]
+    if others:
+        raise CheckpointError(
+            f"{others[0].parent} has a different {', '.join(path.name for path in others)}, which other files "
+            "there may need; choose another folder, or --overwrite to replace what is there"
+        )
+
+
+def _may_replace(path: Path, content: str) -> bool:
+    if not path.is_file():
+        return False
+    there = path.read_bytes()
+    return there == content.encode() or (path.name == README and WRITTEN_BY.encode() in there)
+
+
+def write_beside(contents: Mapping[Path, str]) -> list[Path]:
+    """Write the files beside the graph, and say which."""
+    for path, content in contents.items():
+        with written_aside(path) as file:
             file.write(content.encode())
-    return [out.parent / name for name in contents]
+    return list(contents)
 
 
 def padding_token(tokenizer_json: str) -> str:

@@ -57,10 +57,10 @@ def export(
         pruned: a ``tokenizer.json`` and the ids that it keeps; see ``checkpoint.vocabulary``.
         raw: a second output: vectors before normalisation.
         external: weights beside the file; by default only beyond 2 GiB.
-        overwrite: replace ``out``.
+        overwrite: replace ``out``, and files beside it that differ.
 
     Raises:
-        CheckpointError: ``out`` cannot be written, or compressor or backbone cannot be exported.
+        CheckpointError: ``out`` or a file beside it cannot be written, or compressor or backbone cannot be exported.
         RatioError, InputError: an argument is out of range.
         MissingExtraError: onnx is not installed.
     """
@@ -69,7 +69,7 @@ def export(
     except ImportError as error:
         raise MissingExtraError("onnx", "export", "exporting a model") from error
     from jaspertc.export.encoder import build
-    from jaspertc.export.folder import Facts, check_output, write_beside
+    from jaspertc.export.folder import Facts, beside, check_beside, check_output, write_beside
     from jaspertc.export.graph import save
     from jaspertc.export.products import check_weights
 
@@ -83,6 +83,11 @@ def export(
         threshold=usual.threshold if threshold is None else threshold,
     )
     facts = Facts.of(checkpoint, weights, chosen.ratio, chosen.threshold)
+    has_tokenizer = (checkpoint.folder / TOKENIZER).is_file()
+    tokenizer = checkpoint.tokenizer.to_json() if has_tokenizer else None
+    contents = beside(out, facts, tokenizer if pruned is None else pruned[0])
+    if not overwrite:
+        check_beside(contents)
     built = build(
         checkpoint,
         weights=weights,
@@ -101,8 +106,4 @@ def export(
         metadata=facts.metadata(),
         external=external,
     )
-    has_tokenizer = (checkpoint.folder / TOKENIZER).is_file()
-    tokenizer = checkpoint.tokenizer.to_json() if has_tokenizer else None
-    if pruned is not None:
-        tokenizer = pruned[0]
-    return Exported(model=files, beside=write_beside(out, facts, tokenizer))
+    return Exported(model=files, beside=write_beside(contents))
