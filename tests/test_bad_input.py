@@ -127,7 +127,9 @@ def test_unknown_device_dtype_or_runtime(model_folder, option, message):
         Embedder.load(model_folder, **option)
 
 
-@pytest.mark.parametrize("name", ["mni", "/no/such/folder", "./nothing", "a/b/c"])
+@pytest.mark.parametrize(
+    "name", ["mni", "/no/such/folder", "./nothing", "a/b/c", "a" * 5000, "a\0b"], ids=ascii
+)
 def test_no_such_model(name):
     with pytest.raises(CheckpointError, match="neither a built-in name"):
         Embedder.load(name)

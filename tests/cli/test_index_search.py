@@ -89,6 +89,7 @@ def test_control_characters_of_a_text_are_shown_not_sent(run):
 
 def test_mistakes_are_raised_for_main_to_print(run):
     run("index", "notes.txt", "--output", "i.db")
+    refine = ("--refine", "0.5")
     for arguments, kind, message in (
         (("index", "notes.exe", "--output", "i.db"), DataFileError, "notes.exe does not exist"),
         (
@@ -98,7 +99,19 @@ def test_mistakes_are_raised_for_main_to_print(run):
         ),
         (("index", "notes.txt", "--output", "i.db", "--storage", "int8"), IndexFileError, "storage float32"),
         (("index", "notes.txt", "--output", "i.db", "--ratio", "1.9"), RatioError, "ratio is 1.9"),
-        (("index", "--output", "i.db"), InputError, "nothing to do"),
+        (("index", "--output", "i.db"), InputError, "--centring, --export"),
+        (("index", "notes.txt", "--output", "new.db", "--refine", "nan"), RatioError, "ratio is nan"),
+        (
+            ("index", "rows.jsonl", "--output", "new.db", *refine, "--seconds", "-1"),
+            InputError,
+            "seconds is -1",
+        ),
+        (
+            ("index", "rows.jsonl", "--output", "new.db", "--export", "no/e.parquet"),
+            DataFileError,
+            "no is no folder",
+        ),
+        (("index", "--output", "i.db", "--export", "e.txt"), DataFileError, "must end in .parquet"),
         (("index", "--output", "i.db", "--remove", "x"), IndexFileError, "neither a document nor a file"),
         (("search", "x", "--index", "i.db", "--mode", "fast"), InputError, "mode is 'fast'"),
         (("index", "notes.txt", "--output", "i.db", "--model", "f2"), IndexFileError, "'fake-mini'"),
@@ -112,6 +125,7 @@ def test_mistakes_are_raised_for_main_to_print(run):
         result = run(*arguments)
         assert isinstance(result.exception, kind), (arguments, result.output)
         assert message in str(result.exception)
+    assert not Path("new.db").exists()
 
 
 def test_where_values():

@@ -126,6 +126,31 @@ def test_a_mistake_is_one_line(mistake: Callable[..., str]) -> None:
     assert mistake("inspect", "x", "--model", "two\nlines").count("\n") == 1
 
 
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("embed", f"{LONG}.txt", "--output", "x.npy"),
+        ("embed", "texts.txt", "--output", f"{LONG}.npy"),
+        ("export", "mini", f"{LONG}.onnx"),
+        ("search", "x", "--index", f"{LONG}.db"),
+        ("inspect", "x", "--model", LONG),
+    ],
+    ids=lambda command: f"{command[0]} {command[1][:5]}",
+)
+def test_a_name_that_is_too_long(
+    mistake: Callable[..., str], command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("texts.txt").write_text("one\n")
+    said = mistake(*command)
+    assert said.startswith("jaspertc: error:")
+    assert "a" * 90 in said
+    assert said.count("\n") == 1
+
+
 def test_errors_of_files_show_what_they_hold(mistake: Callable[..., str], tmp_path: Path) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text(json.dumps({f"key {NASTY}": 1}) + "\n", encoding="utf-8")

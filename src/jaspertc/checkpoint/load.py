@@ -1,5 +1,6 @@
 """From a path, a hub name or ``mini`` to a module with weights."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -113,14 +114,14 @@ def resolve(name: str | Path) -> Path:
         raise CheckpointError(f"model name is {name!r}, it must be a string or a path")
     if str(name) in BUILT_IN:
         return BUILT_IN[str(name)]
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(name))
+    if os.path.isdir(path):  # Path's own raises for a name that is too long
         return path
-    if path.is_file():
+    if os.path.isfile(path):
         raise CheckpointError(f"{path} is a file; give the checkpoint folder that holds config.json")
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
         raise CheckpointError(
-            f"no model {str(name)!r}: it is neither a built-in name ({', '.join(BUILT_IN)}), "
+            f"no model {str(name)!r:.100}: it is neither a built-in name ({', '.join(BUILT_IN)}), "
             "nor an existing folder, nor a hub name such as 'org/model'"
         )
     try:

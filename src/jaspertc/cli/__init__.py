@@ -1,5 +1,6 @@
 """The ``jaspertc`` command: one module a subcommand, one line each here."""
 
+import errno
 import io
 import logging
 import sys
@@ -94,6 +95,14 @@ def main() -> None:
         sys.exit(app(prog_name="jaspertc", standalone_mode=False))
     except JasperError as error:
         print(f"jaspertc: error: {visible(error)}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = visible(error.filename)
+        print(
+            f"jaspertc: error: {name}: a file cannot have so long a name; give a shorter one", file=sys.stderr
+        )
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
         print("jaspertc: interrupted", file=sys.stderr)

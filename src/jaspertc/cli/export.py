@@ -37,7 +37,9 @@ def export(
         typer.Option(help="With --vocabulary: keep single characters that do not occur, or drop them."),
     ] = True,
     pooler: Annotated[str | None, typer.Option(help="Pooling, if the model's folder names none.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT, and what differs beside it.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUT, and what differs beside it.")
+    ] = False,
 ) -> None:
     """Write MODEL as one ONNX file whose inputs are token ids, mask, ratio and threshold.
 

@@ -1,7 +1,7 @@
 """``jaspertc index``: put texts of files into a search index, keep it in step with them, look after it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -77,11 +77,20 @@ def index(
     """
     from jaspertc.errors import InputError
 
+    # What can be wrong with the options is found before files are read and the model is loaded.
     upkeep = bool(remove or prune or show or check or compact or export) or centring is not None
     if not (files or upkeep or refine is not None):
-        raise InputError("nothing to do: give FILES, --refine, --remove, --prune, --list, --check, --compact")
+        raise InputError(
+            "nothing to do: give FILES, --refine, --remove, --prune, --list, --check, --compact, "
+            "--centring, --export"
+        )
     if seconds is not None and refine is None:
         raise InputError(f"--seconds is {seconds:g}, it goes with --refine only; leave it out")
+    if export is not None:
+        from jaspertc.files.lines import check_new_file
+        from jaspertc.search.upkeep import EXPORTS
+
+        check_new_file(export, "--export", EXPORTS, overwrite=True)
     if files:
         from itertools import chain
 
@@ -105,7 +114,8 @@ def index(
             read_documents(texts, folder=output.parent, text_field=text_field, id_field=id_field, skip=skip),
             *(read_pictures(path, folder=output.parent, skip=skip) for path in of_pictures),
         )
-        with _opened(output, model, runtime, ratio=ratio, storage=storage, passages=passages) as opened:
+        new = {"ratio": ratio, "storage": storage, "passage_tokens": passages}
+        with _opened(output, model, runtime, refine, seconds, **new) as opened:
             _add(opened, files, documents, left_out)
             if refine is not None:
                 _refine(opened, refine, seconds)
@@ -113,26 +123,24 @@ def index(
         from jaspertc.search.schema import describe
 
         name = describe(output).model if model == "mini" else model
-        with _opened(output, name, runtime) as opened:
+        with _opened(output, name, runtime, refine, seconds) as opened:
             _refine(opened, refine, seconds)
     if upkeep:
         _look_after(output, remove or [], prune, compact, centring, export, show=show, check=check)
 
 
 def _opened(
-    output: Path,
-    model: str,
-    runtime: str,
-    *,
-    ratio: float | None = None,
-    storage: str | None = None,
-    passages: int | None = None,
+    output: Path, model: str, runtime: str, refine: float | None, seconds: float | None, **new: Any
 ) -> "SearchIndex":
+    """The index; if it is missing, one with the settings ``new``."""
     from jaspertc.engine.embedder import Embedder
     from jaspertc.search.index import SearchIndex
+    from jaspertc.search.refining import check_refining
 
     embedder = Embedder.load(model, runtime=runtime)
-    return SearchIndex.create_or_open(output, embedder, ratio=ratio, storage=storage, passage_tokens=passages)
+    if refine is not None:  # before hours of indexing
+        check_refining(embedder, refine, seconds)
+    return SearchIndex.create_or_open(output, embedder, **new)
 
 
 def _add(

@@ -145,8 +145,8 @@ def check_beside(contents: Mapping[Path, str]) -> None:
     others = [path for path, content in contents.items() if path.exists() and not _may_replace(path, content)]
     if others:
         raise CheckpointError(
-            f"{others[0].parent} has a different {', '.join(path.name for path in others)}, which other files "
-            "there may need; choose another folder, or --overwrite to replace what is there"
+            f"{others[0].parent} has a different {', '.join(path.name for path in others)}, which others may "
+            "need; choose another folder, or --overwrite to replace what is there"
         )
 
 

@@ -60,7 +60,8 @@ def export(
         overwrite: replace ``out``, and files beside it that differ.
 
     Raises:
-        CheckpointError: ``out`` or a file beside it cannot be written, or compressor or backbone cannot be exported.
+        CheckpointError: ``out`` or a file beside it cannot be written, or compressor or backbone cannot be
+            exported.
         RatioError, InputError: an argument is out of range.
         MissingExtraError: onnx is not installed.
     """

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from jaspertc.search.index import SearchIndex
 from jaspertc.search.passages import Passage
 from jaspertc.search.rows import replace_vectors
 from jaspertc.search.schema import sqlite_errors, transaction
+
+if TYPE_CHECKING:
+    from jaspertc.engine.embedder import Embedder
 
 BATCH_PASSAGES = 64
 SORTED_PASSAGES = 4096  # until what is found most is asked again
@@ -48,9 +52,7 @@ def refine(
         RatioError: ratio is out of range, or below 1 for a model without a compressor.
         InputError: seconds is below 0 or NaN.
     """
-    check_ratio(index.embedding.embedder, ratio)
-    if seconds is not None and not seconds >= 0:  # written so that NaN is wrong too
-        raise InputError(f"seconds is {seconds}, it must be >= 0")
+    check_refining(index.embedding.embedder, ratio, seconds)
     end = math.inf if seconds is None else time.monotonic() + seconds
     refined = 0
     batches = refined_batches(index, ratio)
@@ -60,6 +62,13 @@ def refine(
     with sqlite_errors(index.path, "refine"), index.connections.borrowed() as connection:
         (left,) = connection.execute("SELECT count(*) FROM passages WHERE ratio < ?", (ratio,)).fetchone()
     return RefineReport(refined, left)
+
+
+def check_refining(embedder: "Embedder", ratio: float, seconds: float | None) -> None:
+    """Find out early whether ``refine`` would take these. Raises as it does."""
+    check_ratio(embedder, ratio)
+    if seconds is not None and not seconds >= 0:  # written so that NaN is wrong too
+        raise InputError(f"seconds is {seconds}, it must be >= 0")
 
 
 def refined_batches(

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaspertc.errors import IndexFileError, MissingExtraError
 from jaspertc.files.aside import written_aside
+from jaspertc.files.lines import check_new_file
 from jaspertc.search.blocks import read_vectors
 from jaspertc.search.reading import source_name
 from jaspertc.search.rows import remove_rows
@@ -17,6 +18,7 @@ from jaspertc.search.schema import DAMAGED, FORMAT, IndexInfo, connect, migrate,
 from jaspertc.search.usage import STABLE_QUERIES, past_queries
 
 EXPORTED_ROWS = 1024
+EXPORTS = (".parquet",)
 
 
 @dataclass(frozen=True)
@@ -172,10 +174,10 @@ def export(path: Path, output: Path) -> int:
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        IndexFileError: output does not end in .parquet, or the index cannot be read.
+        DataFileError: output does not end in .parquet, or its folder is missing or cannot be written to.
+        IndexFileError: the index cannot be read.
     """
-    if output.suffix.lower() != ".parquet":
-        raise IndexFileError(f"--export is {output}, it must end in .parquet")
+    check_new_file(output, "--export", EXPORTS, overwrite=True)
     try:
         import pyarrow as arrow
         import pyarrow.parquet
