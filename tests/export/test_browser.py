@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from jaspertc import Embedder
 from jaspertc.errors import CheckpointError, InputError
-from jaspertc.export.site import write_site
+from jaspertc.export.site import PACKAGES, write_site
 from jaspertc.export.write import export
 from jaspertc.samples import load_samples
 
@@ -143,3 +143,34 @@ def test_the_command(model_folder: Path, node_modules: Path, tmp_path: Path) -> 
         "model",
         "vendor",
     } == {path.name for path in (tmp_path / "page").iterdir()}
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """Files by the names of those that npm would fetch."""
+    for package, names in PACKAGES.items():
+        for name in names:
+            path = tmp_path / "modules" / package / "dist" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+    return tmp_path / "modules"
+
+
+def test_a_failure_leaves_nothing(model_folder: Path, packages: Path, tmp_path: Path) -> None:
+    folder, model = tmp_path / "page", str(model_folder)
+    with pytest.raises(InputError, match="is missing; npm install"):
+        write_site(folder, model, node_modules=tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        write_site(folder, str(tmp_path / "no.onnx"), node_modules=packages)
+    assert not folder.exists()
+    write_site(folder, model, node_modules=packages)
+    assert (folder / "vendor" / "tokenizers.min.mjs").read_text() == "tokenizers.min.mjs"
+    (folder / "mine.txt").write_text("mine")
+    write_site(folder, model, node_modules=packages, overwrite=True)
+    assert (folder / "mine.txt").read_text() == "mine"
+
+
+def test_a_file_is_no_folder(packages: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"a\.txt is a file; choose a folder"):
+        write_site(tmp_path / "a.txt", "mini", node_modules=packages, overwrite=True)

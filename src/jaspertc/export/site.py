@@ -37,21 +37,27 @@ def write_site(
         CheckpointError: folder or model cannot be used.
         InputError: npm or the packages are missing.
     """
-    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; choose a folder")
+    if folder.exists() and not overwrite and any(folder.iterdir()):
         raise CheckpointError(f"{folder} is not empty; choose another folder, or --overwrite")
-    with _packages(node_modules) as packages:
-        _vendor(packages, folder / "vendor")
-        _write_model(folder / "model", model)
-    for item in files("jaspertc.export").joinpath("web").iterdir():
-        _write(folder / item.name, item.read_bytes())
-    samples = {name: load_samples(name) for name in ("passages", "questions")}
-    _write(folder / "samples.json", json.dumps(samples, ensure_ascii=False).encode())
+    with _packages(node_modules) as packages, tempfile.TemporaryDirectory() as scratch:
+        page = Path(scratch)
+        _vendor(packages, page / "vendor")
+        _write_model(page / "model", model)
+        for item in files("jaspertc.export").joinpath("web").iterdir():
+            (page / item.name).write_bytes(item.read_bytes())
+        samples = {name: load_samples(name) for name in ("passages", "questions")}
+        (page / "samples.json").write_bytes(json.dumps(samples, ensure_ascii=False).encode())
+        for path in filter(Path.is_file, page.rglob("*")):
+            _copy(path, folder / path.relative_to(page))
     return folder
 
 
-def _write(path: Path, content: bytes) -> None:
-    with written_aside(path) as file:
-        file.write(content)
+def _copy(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as content, written_aside(path) as file:
+        shutil.copyfileobj(content, file)
 
 
 def _write_model(folder: Path, model: str) -> None:
@@ -59,7 +65,7 @@ def _write_model(folder: Path, model: str) -> None:
         import onnx
     except ImportError as error:
         raise MissingExtraError("onnx", "export", "writing the page") from error
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
     out = folder / "model.onnx"
     if model.endswith(".onnx"):
         proto = _without_defaults(Path(model))
@@ -68,11 +74,11 @@ def _write_model(folder: Path, model: str) -> None:
             if not source.is_file():
                 raise CheckpointError(f"{source} is missing; export the model again: jaspertc export")
             shutil.copyfile(source, folder / name)
-        _write(out, proto.SerializeToString())
+        out.write_bytes(proto.SerializeToString())
     else:
         from jaspertc.export.write import export
 
-        export(model, out, weights="int8", defaults=False, overwrite=True)
+        export(model, out, weights="int8", defaults=False)
         proto = onnx.load(str(out))
     facts: dict[str, Any] = {
         item.key.removeprefix("jaspertc."): item.value
@@ -80,10 +86,8 @@ def _write_model(folder: Path, model: str) -> None:
         if item.key.startswith("jaspertc.")
     }
     numbers = {key: json.loads(facts[key]) if key in facts else None for key in NUMBERS}
-    _write(
-        folder / "facts.json",
-        json.dumps({**facts, **numbers, "bytes": out.stat().st_size}, ensure_ascii=False).encode(),
-    )
+    facts |= {**numbers, "bytes": out.stat().st_size}
+    (folder / "facts.json").write_bytes(json.dumps(facts, ensure_ascii=False).encode())
 
 
 NUMBERS = ("ratio", "threshold", "positions", "dims", "prompts")
@@ -135,7 +139,7 @@ def _packages(node_modules: Path | None) -> Iterator[Path]:
 
 
 def _vendor(packages: Path, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
     for package, names in PACKAGES.items():
         for name in names:
             source = packages / package / "dist" / name
