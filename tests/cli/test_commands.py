@@ -97,6 +97,23 @@ def test_graft_from_texts(tmp_path: Path) -> None:
     assert isinstance(wrong.exception, InputError)
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["export", "mini", "m.onnx", "--no-characters"], "--no-characters"),
+        (["export", "mini", "m.onnx", "--min-count", "3"], "--min-count"),
+        (["export", "mini", "m.onnx", "--script", "latin"], "--script"),
+        (["graft", "mini", "student", "--text-field", "body"], "--text-field"),
+    ],
+)
+def test_options_of_a_vocabulary_need_one(options: list[str], name: str, tmp_path: Path) -> None:
+    options[2] = str(tmp_path / options[2])
+    error = run(app, options).exception
+    assert isinstance(error, InputError)
+    assert f"{name} goes with --vocabulary only" in str(error)
+    assert not any(tmp_path.iterdir())
+
+
 def test_mistakes_are_one_line_without_a_traceback() -> None:
     result = jaspertc("inspect", "a text", "--model", "no/such/model")
     assert result.returncode == 1

@@ -19,7 +19,7 @@ from jaspertc.cli import app
 from jaspertc.corpus import write
 from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.options import LongTextWarning
-from jaspertc.errors import DataFileError, MissingExtraError
+from jaspertc.errors import DataFileError, InputError, MissingExtraError
 from jaspertc.files.texts import Row
 
 sys.path.append(str(Path(__file__).parents[1] / "corpus"))
@@ -124,11 +124,23 @@ def test_warnings_about_long_texts_are_gathered(fake, tmp_path, recwarn):
         (["in.jsonl", "--output", "out.csv"], r"out\.csv has an unknown type"),
         (["in.jsonl", "--output", "in.jsonl"], r"in\.jsonl exists already"),
         (["in.jsonl", "--output", "in.jsonl", "--overwrite"], r"in\.jsonl is the input"),
+        (
+            ["in.jsonl", "--output", "out.npy", "--workers", "4"],
+            "--workers is 4, it goes with --engine ray only",
+        ),
+        (
+            ["in.jsonl", "--output", "out.npy", "--worker-gpus", "0.5"],
+            "--worker-gpus is 0.5, it goes with --engine ray only",
+        ),
+        (
+            ["in.jsonl", "--output", "out.npy", "--address", "auto"],
+            "--address is auto, it goes with --engine ray only",
+        ),
     ],
 )
 def test_refused_before_the_model_is_loaded(fake, tmp_path, arguments, message):
     write_texts(tmp_path / "in.jsonl", ROWS)
-    with pytest.raises(DataFileError, match=message):
+    with pytest.raises((DataFileError, InputError), match=message):
         run(*arguments)
     assert not fake.loaded
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

@@ -46,6 +46,7 @@ def refusal(answer: Any, status: int) -> dict[str, Any]:
         ({"max_compressed": 0}, "max_compressed", "greater than or equal to 1"),
         ({"max_compressed": 2.5}, "max_compressed", "integer"),
         ({"threshold": -1}, "threshold", "greater than"),
+        ({"image_tokens": 4}, "image_tokens", "it is for pictures"),
         ({"dimensions": 9}, "dimensions", "trained for 8, 16, 24"),
         ({"encoding_format": "hex"}, "encoding_format", "float"),
         ({"prompt_name": "nope"}, "prompt_name", "query, document"),
@@ -63,6 +64,11 @@ def test_bad_fields(server: Any, change: dict[str, Any], param: str, words: str)
     assert error["param"] == param
     assert words in error["message"]
     assert error["type"] == "invalid_request_error"
+
+
+def test_nothing_has_no_rest(server: Any) -> None:
+    error = refusal(server.embed({"model": "small", "input": []}), 400)
+    assert error["message"] == "input has 0 entries, it must have 1 ... 2,048"
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,15 @@ def test_the_same_as_the_index(server: Any, model: Embedder, mode: str) -> None:
     assert (found[0]["start"], found[0]["stop"]) == (0, len(TEXTS["ferry"]))
 
 
+def test_the_ratio_in_the_model_name_is_the_query_s(server: Any, model: Embedder) -> None:
+    query = TEXTS["ferry"]
+    bread = model.encode_document(TEXTS["bread"])
+    for name, ratio in (("small", 1.0), ("small@0.2", 0.2), ("small:query@0.2", 0.2)):
+        found = search(server, query=query, mode="vector", model=name, where={"lang": "zh"}).json()["data"]
+        expected = float(model.encode_query(query, ratio=ratio) @ bread)
+        assert found[0]["score"] == pytest.approx(expected, abs=1e-5), name
+
+
 def test_filter_and_information(server: Any) -> None:
     found = search(server, query="the ferry at noon", where={"lang": "zh"}).json()["data"]
     assert [hit["id"] for hit in found] == ["bread"]
@@ -57,6 +66,7 @@ def test_filter_and_information(server: Any) -> None:
         ({}, "query"),
         ({"query": ""}, "query"),
         ({"query": "  "}, "query is '  ', it must be a string that is not blank"),
+        ({"query": "x", "model": "small:document"}, "a query has the prompt query"),
         ({"query": "x", "k": 0}, "k"),
         ({"query": "x", "mode": "fast"}, "mode"),
         ({"query": "x", "where": {"a": [1]}}, "where.a must be a string, number, boolean or null"),

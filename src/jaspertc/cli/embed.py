@@ -96,10 +96,11 @@ def embed(
     A folder of pictures is embedded by a model that knows them; files that cannot be read get no vector, and
     are listed in OUTPUT.bad.jsonl.
     """
-    from jaspertc.cli.scale import cost_note, embed_on_ray, is_ray, pool_of
+    from jaspertc.cli.scale import cost_note, embed_on_ray, pool_of
     from jaspertc.errors import DataFileError, InputError
 
-    if is_ray(engine):
+    pool = pool_of(engine, workers, worker_cpus, worker_gpus, address)
+    if pool is not None:
         if runtime != "auto":
             raise InputError(f"--runtime is {runtime!r}, with --engine ray each worker chooses; leave it out")
         encode: dict[str, Any] = {"ratio": ratio, "threshold": threshold, "max_compressed": max_compressed}
@@ -108,7 +109,7 @@ def embed(
         job: dict[str, Any] = {"source": source, "output": output, "model": model, "encode": encode}
         job |= {"text_field": text_field, "id_field": id_field, "shard_rows": batch_size}
         job |= {"device": device, "dtype": dtype, "resume": resume, "overwrite": overwrite}
-        embed_on_ray(job, pool_of(workers, worker_cpus, worker_gpus, address), hourly_cost)
+        embed_on_ray(job, pool, hourly_cost)
         return
     from jaspertc.corpus.pictures import is_picture_folder
 

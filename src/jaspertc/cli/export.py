@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jaspertc.cli.progress import say
-from jaspertc.cli.vocabulary import MinCount, Scripts, Vocabulary, VocabularyField, pruned
+from jaspertc.cli.vocabulary import MinCount, Scripts, Vocabulary, VocabularyField, check_vocabulary, pruned
 
 
 def export(
@@ -48,6 +48,7 @@ def export(
     from jaspertc.checkpoint import load_checkpoint
     from jaspertc.export.write import export as exported
 
+    check_vocabulary(vocabulary, text_field, min_count, scripts, characters=characters)
     vocabulary_kept = None
     if vocabulary:
         tokenizer = load_checkpoint(model).tokenizer

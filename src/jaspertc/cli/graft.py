@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jaspertc.cli.progress import say
-from jaspertc.cli.vocabulary import MinCount, Scripts, Vocabulary, VocabularyField, pruned
+from jaspertc.cli.vocabulary import MinCount, Scripts, Vocabulary, VocabularyField, check_vocabulary, pruned
 from jaspertc.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def graft(
     from jaspertc.checkpoint import load_checkpoint, save_checkpoint
     from jaspertc.checkpoint.surgery import graft
 
+    check_vocabulary(vocabulary, text_field, min_count, scripts)
     prompts = dict(_split_prompt(item) for item in prompt or [])
     checkpoint = load_checkpoint(source, pooler=pooler)
     tokenizer = checkpoint.tokenizer.without_invisible()

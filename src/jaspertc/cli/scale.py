@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,24 +38,26 @@ HourlyCost = Annotated[
 ]
 
 
-def is_ray(engine: str) -> bool:
-    """Whether an ``--engine`` is Ray.
+def pool_of(engine: str, workers: int | None, cpus: float, gpus: float, address: str | None) -> "Pool | None":
+    """The workers that the options ask for; ``None`` if ``--engine`` is not Ray.
 
     Raises:
-        InputError: it is none of ``ENGINES``.
+        InputError: it is none of ``ENGINES``, or it has no workers and options say something of them.
     """
+    from jaspertc.cluster.session import Pool
     from jaspertc.errors import InputError
 
     if engine not in ENGINES:
         raise InputError(f"--engine is {engine!r}, it must be {' or '.join(ENGINES)}")
-    return engine == "ray"
-
-
-def pool_of(workers: int | None, cpus: float, gpus: float, address: str | None) -> "Pool":
-    """The workers that the options ask for."""
-    from jaspertc.cluster.session import Pool
-
-    return Pool(workers=workers, cpus=cpus, gpus=gpus, address=address)
+    pool = Pool(workers=workers, cpus=cpus, gpus=gpus, address=address)
+    if engine == "ray":
+        return pool
+    names = {"workers": "--workers", "cpus": "--worker-cpus", "gpus": "--worker-gpus", "address": "--address"}
+    for field in fields(Pool):
+        if (value := getattr(pool, field.name)) != field.default:
+            name = names[field.name]
+            raise InputError(f"{name} is {value}, it goes with --engine ray only; leave it out, or give that")
+    return None
 
 
 def cost_note(hourly_cost: float | None, seconds: float, texts: int) -> str:

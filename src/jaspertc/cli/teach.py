@@ -40,12 +40,12 @@ def teach(
     Everything is checked before the first vector is computed. Finished shards are never computed again:
     run the same command after an interruption, or after adding texts, and it goes on.
     """
-    from jaspertc.cli.scale import is_ray, pool_of, teach_on_ray
+    from jaspertc.cli.scale import pool_of, teach_on_ray
     from jaspertc.errors import InputError
     from jaspertc.recipe.recipe import read_recipe
 
-    on_ray = is_ray(engine)
-    if on_ray and (verify or score):
+    pool = pool_of(engine, workers, worker_cpus, worker_gpus, address)
+    if pool is not None and (verify or score):
         raise InputError(
             "--engine ray is given with --verify or --score, which need no cluster; leave it out"
         )
@@ -56,8 +56,7 @@ def teach(
         _verify(read, teacher)
     elif score:
         _score(read, teacher)
-    elif on_ray:
-        pool = pool_of(workers, worker_cpus, worker_gpus, address)
+    elif pool is not None:
         teach_on_ray(read, teacher, repair, pool, hourly_cost)
     else:
         _teach(read, teacher, repair, hourly_cost)

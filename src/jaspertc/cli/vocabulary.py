@@ -8,6 +8,7 @@ import typer
 
 from jaspertc.cli.options import TEXT_FILES
 from jaspertc.cli.progress import say
+from jaspertc.errors import InputError
 
 if TYPE_CHECKING:
     from jaspertc.text.tokenizer import Tokenizer
@@ -21,6 +22,25 @@ MinCount = Annotated[int, typer.Option(help="Occurrences that make a token worth
 Scripts = Annotated[
     list[str] | None, typer.Option("--script", help="Keep all tokens of a script, such as latin, han.")
 ]
+
+
+def check_vocabulary(
+    paths: list[Path] | None,
+    text_field: str,
+    min_count: int,
+    scripts: list[str] | None,
+    *,
+    characters: bool = True,
+) -> None:
+    """Find out early whether options of ``pruned`` are given without texts.
+
+    Raises:
+        InputError: one is; it is named.
+    """
+    given = {"--text-field": text_field != "text", "--min-count": min_count != 1, "--script": scripts}
+    given["--no-characters"] = not characters
+    for name in [name for name, is_given in given.items() if is_given and not paths]:
+        raise InputError(f"{name} goes with --vocabulary only; leave it out, or give --vocabulary TEXTS")
 
 
 def pruned(

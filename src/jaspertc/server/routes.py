@@ -120,6 +120,11 @@ def make_router(flow: Flow, index: SearchIndex | None) -> tuple[APIRouter, list[
         images = read_images(value, most=settings.max_images)
         if images is not None:
             return await flow.embed_pictures(request, images, image_tokens)
+        if image_tokens is not None:
+            raise RequestError(
+                f"image_tokens is {image_tokens}, it is for pictures, and input holds none; leave it out",
+                param="image_tokens",
+            )
         ids = read_ids(value, most=settings.max_inputs)
         if ids is None:
             return await flow.embed_texts(request, read_texts(value, most=settings.max_inputs), wanted)

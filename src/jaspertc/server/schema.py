@@ -307,7 +307,9 @@ def read_ids(value: Any, *, most: int) -> list[list[int]] | None:
 
 
 def _check_count(count: int, param: str, most: int) -> None:
-    if not 1 <= count <= most:
+    if not count:
+        raise RequestError(f"{param} has 0 entries, it must have 1 ... {most:,}", param=param)
+    if count > most:
         raise RequestError(
             f"{param} has {count:,} entries, it must have 1 ... {most:,}; send the rest in more requests",
             param=param,

@@ -51,24 +51,29 @@ async def search(
         raise RequestError(
             "this server has no index; start it with jaspertc serve MODEL --index FILE", status=404
         )
-    flow.wanted(Dial(), body.model)
-    vector = None if body.mode == "text" else await _vector(request, flow, index, body.query)
+    asked = flow.wanted(Dial(), body.model)
+    prompt = flow.model.embedder.prompts.get("query", "")
+    if asked.has_prompt and asked.prefix != prompt:
+        raise RequestError(
+            f"model is {body.model!r}, but a query has the prompt query; give {flow.model.name!r}",
+            param="model",
+        )
+    wanted = Wanted(
+        prefix=prompt,
+        has_prompt="query" in flow.model.embedder.prompts,
+        ratio=QUERY_RATIO if asked.ratio is None else asked.ratio,
+        threshold=index.info.threshold,
+        max_compressed=None,
+    )
+    vector = None if body.mode == "text" else await _vector(request, flow, body.query, wanted)
     hits = await asyncio.to_thread(
         index.search, body.query, k=body.k, where=body.where, mode=body.mode, vector=vector
     )
     return {"object": "list", "data": [_shown(hit) for hit in hits], "model": flow.model.name}
 
 
-async def _vector(request: Request, flow: Flow, index: SearchIndex, query: str) -> FloatArray:
+async def _vector(request: Request, flow: Flow, query: str, wanted: Wanted) -> FloatArray:
     """A query's unit vector, computed in the queue like all others."""
-    embedder = flow.model.embedder
-    wanted = Wanted(
-        prefix=embedder.prompts.get("query", ""),
-        has_prompt="query" in embedder.prompts,
-        ratio=QUERY_RATIO,
-        threshold=index.info.threshold,
-        max_compressed=None,
-    )
     embedded = await flow.embed_texts(request, [query], wanted, lambda index: "query")
     vector: FloatArray = normalized(embedded.vectors[0])
     return vector
