@@ -46,6 +46,7 @@ def test_a_picture_is_the_same_alone_and_among_others_in_every_form(seeing: Embe
         tmp_path / "a.png",
         str(tmp_path / "a.png"),
         encoded(images[0]),
+        bytearray(encoded(images[0])),
     )
     for form in forms:
         alone = seeing.encode_image(form)
@@ -78,13 +79,28 @@ def test_options(seeing: Embedder) -> None:
     full = seeing.encode_image([drawn()], normalize=False)[:, :8]
     assert np.abs(narrow - full / np.linalg.norm(full)).max() < 1e-6
     assert seeing.encode_image(drawn(), precision="int8").dtype == np.int8
-    for tokens in (0, 2, 25, True, 4.5):
+    for tokens in (0, 2, 25, True, 4.5, 1.0):
         with pytest.raises(InputError, match=r"a picture has 1, 4, 9, 16 of them"):
             seeing.encode_image(drawn(), tokens=tokens)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="dims is 7"):
         seeing.encode_image(drawn(), dims=7)
     with pytest.raises(PictureError, match="is no file"):
         seeing.encode_image("/no/such.png")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (encoded(drawn())[:90], "picture 17: the picture is damaged"),
+        (None, "picture 17: a picture is of type NoneType"),
+    ],
+)
+def test_a_bad_one_of_several_is_named(seeing: Embedder, bad: object, message: str) -> None:
+    with pytest.raises(PictureError, match=message):
+        seeing.encode_image([*[drawn()] * 17, bad, drawn()])
+    with pytest.raises(PictureError, match=message.removeprefix("picture 17: ")) as alone:
+        seeing.encode_image([bad])
+    assert "picture 0" not in str(alone.value)
 
 
 def test_a_model_of_texts_only_says_so(model: Embedder) -> None:

@@ -273,12 +273,14 @@ class Embedder:
 
         Raises:
             CheckpointError: the model knows texts only.
-            PictureError: a picture cannot be read, or is too large.
+            PictureError: a picture cannot be read, or is too large; of several, its index is named.
             InputError: an argument is not allowed.
         """
         self.texts.check_dims(dims)
         options = EncodeOptions(dims=dims, normalize=normalize, precision=precision)
-        single = not isinstance(pictures, Sequence) or isinstance(pictures, (str, bytes))
+        single = not isinstance(pictures, Sequence) or isinstance(
+            pictures, (str, bytes, bytearray, memoryview)
+        )
         items = [pictures] if single else pictures
         with inputs.progress(items, show_progress) as advance:
             vectors = self.texts.finish(self.pictures.embed_all(items, tokens, advance), options)

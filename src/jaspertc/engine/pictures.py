@@ -15,6 +15,7 @@ from jaspertc.corpus.pictures import read_picture, to_pixels
 from jaspertc.engine.processes import computing
 from jaspertc.engine.runtimes.base import Runtime
 from jaspertc.engine.runtimes.openvino.layers import CompiledGraph
+from jaspertc.errors import PictureError
 from jaspertc.model.vision import ImageEncoder, VisionTower
 from jaspertc.pytorch import Tensor, torch
 from jaspertc.types import FloatArray
@@ -60,11 +61,19 @@ class PictureSide:
         self.tower.side_of(tokens)
         vectors = np.empty((len(pictures), self._checkpoint.info.config.embedding_dims), np.float32)
         for begin in range(0, len(pictures), BATCH_PICTURES):
-            chunk = pictures[begin : begin + BATCH_PICTURES]
-            images = [read_picture(picture, reduced_to=self.tower.encoder.image_size) for picture in chunk]
-            vectors[begin : begin + len(chunk)] = self._embed(images, tokens)
-            advance(len(chunk))
+            end = min(begin + BATCH_PICTURES, len(pictures))
+            images = [self._read(pictures, index) for index in range(begin, end)]
+            vectors[begin:end] = self._embed(images, tokens)
+            advance(end - begin)
         return vectors
+
+    def _read(self, pictures: Sequence[Any], index: int) -> "Image":
+        try:
+            return read_picture(pictures[index], reduced_to=self.tower.encoder.image_size)
+        except PictureError as error:
+            if len(pictures) == 1:
+                raise
+            raise PictureError(f"picture {index}: {error}") from error
 
     def _embed(self, images: Sequence["Image"], tokens: int) -> FloatArray:
         with computing, torch.inference_mode():

@@ -10,6 +10,7 @@ from jaspertc.errors import ConfigError, InputError
 from jaspertc.model.vision.base import ImageEncoder
 from jaspertc.pytorch import Tensor, nn, torch
 from jaspertc.pytorch import functional as F
+from jaspertc.types import is_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class VisionTower(nn.Module):
             InputError: not a square number up to ``most_tokens``.
         """
         allowed = [side**2 for side in range(1, self.encoder.grid + 1)]
-        if isinstance(tokens, bool) or tokens not in allowed:
+        if not is_integer(tokens) or tokens not in allowed:
             raise InputError(f"tokens is {tokens!r}, a picture has {', '.join(map(str, allowed))} of them")
         return isqrt(tokens)
 
