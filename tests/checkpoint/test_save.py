@@ -181,6 +181,17 @@ def test_existing_folders_are_kept_unless_asked(make_encoder, tmp_path):
     assert load(save_checkpoint(tmp_path / "empty", make_encoder(), tokenizer_json=None)).dims == 32
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["x/config.json", "x/model.safetensors", "x"])
+def test_what_is_no_checkpoint_is_never_replaced(make_encoder, tmp_path, name, overwrite):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(CheckpointError, match="choose another folder"):
+        save_checkpoint(tmp_path / "x", make_encoder(), tokenizer_json=None, overwrite=overwrite)
+    assert path.read_text() == "mine"
+
+
 def test_unknown_kind_of_weights(make_encoder, tmp_path):
     with pytest.raises(CheckpointError, match=r"weights is 'int4'.*keep, float32, bfloat16, int8"):
         save_checkpoint(tmp_path / "x", make_encoder(), tokenizer_json=None, weights="int4")

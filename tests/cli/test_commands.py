@@ -89,12 +89,31 @@ def test_graft_from_texts(tmp_path: Path) -> None:
     assert student.config.backbone.vocab_size < 25_000
     assert student.config.compressor.mlp == "residual-swiglu"
     assert student.prompts["query"] == "q: "
+    assert student.piece_length == Embedder.load("mini").piece_length == 512
+    assert student.long_texts == "pieces"
     assert student.encode("一只猫 a cat", ratio=0.3).shape == (64,)
     again = run(app, ["graft", "mini", str(out)])
     assert isinstance(again.exception, Exception)
     assert "already exists" in str(again.exception)
-    wrong = run(app, ["graft", "mini", str(tmp_path / "x"), "--prompt", "query"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--prompt", "query"], "must be NAME=TEXT"),
+        (["--default-prompt", "nope"], "--default-prompt is 'nope', there are the prompts"),
+        (["--vocabulary", "empty.txt"], r"empty\.txt holds no texts"),
+    ],
+)
+def test_graft_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").touch()
+    wrong = run(app, ["graft", "mini", "x", *options])
     assert isinstance(wrong.exception, InputError)
+    assert re.search(words, str(wrong.exception))
+    assert not Path("x").exists()
 
 
 @pytest.mark.parametrize(

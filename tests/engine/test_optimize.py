@@ -79,6 +79,14 @@ def test_int8_everywhere_if_accurate_enough(source: Path, sentences: list[str], 
         assert made.accuracy.worst - 1e-5 <= found < 1 - 1e-6
 
 
+def test_the_length_of_pieces_stays(
+    make_model: Callable[..., Path], sentences: list[str], tmp_path: Path
+) -> None:
+    source = make_model(backbone=WIDE, compressor=COMPRESSOR, save={"piece_length": 64})
+    made = optimize(source, tmp_path / "out", sentences, least=0.5)
+    assert load_checkpoint(made.folder).info.piece_length == 64
+
+
 def test_what_costs_too_much_stays_in_bfloat16(fragile: Path, sentences: list[str], tmp_path: Path) -> None:
     made = optimize(fragile, tmp_path / "out", sentences, least=0.99)
     assert made.whole.worst < 0.97

@@ -7,7 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jaspertc.checkpoint.files import SCALE_SUFFIX, WEIGHTS, dequantized, quantized, save_file
+from jaspertc.checkpoint.files import (
+    SCALE_SUFFIX,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    dequantized,
+    quantized,
+    save_file,
+)
 from jaspertc.checkpoint.layouts import FORMAT, stored_prefixes
 from jaspertc.checkpoint.load import BUILT_IN, TOKENIZER
 from jaspertc.errors import CheckpointError
@@ -17,6 +24,7 @@ from jaspertc.model.int8 import Int8Matrix
 from jaspertc.pytorch import torch
 
 MODULE_FILE = "jaspertc_st.py"
+STORED = (WEIGHTS, WEIGHTS_INDEX)  # one of them is in every checkpoint
 WEIGHT_KINDS = ("keep", "float32", "bfloat16", "int8")
 
 
@@ -42,10 +50,11 @@ def save_checkpoint(
         weights: ``keep`` (bit-equal when loaded back), ``float32``, ``bfloat16``, or ``int8`` (matrices with
             one scale per row; about a quarter of the size).
         notes: further entries of the section ``jaspertc`` in ``config.json``; see ``CheckpointInfo.notes``.
-        overwrite: replace a folder that is already there.
+        overwrite: replace a checkpoint that is already there.
 
     Raises:
-        CheckpointError: the folder exists or cannot be written, or ``weights`` is unknown.
+        CheckpointError: the folder exists (with ``overwrite``: and is no checkpoint) or cannot be written, or
+            ``weights`` is unknown.
     """
     folder = Path(folder)
     if weights not in WEIGHT_KINDS:
@@ -97,9 +106,21 @@ def save_checkpoint(
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise CheckpointError if ``folder`` is there, is not an empty folder, and must not be replaced."""
-    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
+    """Raise CheckpointError if ``folder`` is there, is not an empty folder, and must not be replaced.
+
+    Only a checkpoint is ever replaced.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} already exists and is a file; choose another folder")
+    if not overwrite:
         raise CheckpointError(f"{folder} already exists; choose another folder or ask to overwrite it")
+    if not (folder / "config.json").is_file() or not any((folder / name).is_file() for name in STORED):
+        raise CheckpointError(
+            f"{folder} holds other files than a checkpoint's (no config.json with {WEIGHTS}), so it is not "
+            "overwritten; choose another folder"
+        )
 
 
 def _tensors(encoder: Encoder, weights: str) -> dict[str, torch.Tensor]:

@@ -54,11 +54,20 @@ def graft(
     with invisible characters (zero-width spaces, soft hyphens, directional marks): a student leaves them out.
     """
     from jaspertc.checkpoint import load_checkpoint, save_checkpoint
+    from jaspertc.checkpoint.save import check_folder
     from jaspertc.checkpoint.surgery import graft
 
     check_vocabulary(vocabulary, text_field, min_count, scripts)
     prompts = dict(_split_prompt(item) for item in prompt or [])
     checkpoint = load_checkpoint(source, pooler=pooler)
+    info = checkpoint.info
+    prompts = {**info.prompts, **prompts}
+    if default_prompt is not None and default_prompt not in prompts:
+        raise InputError(
+            f"--default-prompt is {default_prompt!r}, there are the prompts {', '.join(prompts) or 'none'}; "
+            "name one of them, or add it with --prompt"
+        )
+    check_folder(out, overwrite=overwrite)
     tokenizer = checkpoint.tokenizer.without_invisible()
     tokenizer_json, keep = tokenizer.to_json(), None
     if vocabulary:
@@ -72,16 +81,16 @@ def graft(
         dims=dims,
         seed=seed,
     )
-    info = checkpoint.info
     save_checkpoint(
         out,
         student,
         tokenizer_json=tokenizer_json,
-        prompts={**info.prompts, **prompts},
+        prompts=prompts,
         default_prompt_name=default_prompt or info.default_prompt_name,
         # A limit in tokens came from the positions; compression fits longer texts to them.
         max_length=None,
         fallback_id=_renumbered(info.fallback_id, keep),
+        piece_length=info.piece_length,
         weights=weights,
         overwrite=overwrite,
     )

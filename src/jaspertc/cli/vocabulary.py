@@ -1,5 +1,6 @@
 """Options of ``graft`` and ``export`` that keep only the tokens of given texts."""
 
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,17 +53,30 @@ def pruned(
     *,
     characters: bool = True,
 ) -> tuple[str, "IntArray"]:
-    """A tokenizer with the tokens of some texts only, as JSON, and their ids."""
-    from jaspertc.checkpoint.vocabulary import prune_to_texts
-    from jaspertc.files.texts import read_texts
+    """A tokenizer with the tokens of some texts only, as JSON, and their ids.
 
-    rows = chain.from_iterable(read_texts(path, text_field=text_field) for path in paths)
+    Raises:
+        InputError: a file holds no texts.
+    """
+    from jaspertc.checkpoint.vocabulary import prune_to_texts
+
     tokenizer_json, ids, share = prune_to_texts(
         tokenizer,
-        (row.text for row in rows),
+        chain.from_iterable(_texts(path, text_field) for path in paths),
         min_count=min_count,
         scripts=scripts or [],
         characters=characters,
     )
     say(f"kept {len(ids):,} of {tokenizer.vocab_size:,} tokens, {share:.3%} of those read")
     return tokenizer_json, ids
+
+
+def _texts(path: Path, text_field: str) -> Iterator[str]:
+    from jaspertc.files.texts import read_texts
+
+    empty = True
+    for row in read_texts(path, text_field=text_field):
+        empty = False
+        yield row.text
+    if empty:
+        raise InputError(f"{path} holds no texts; leave it out")

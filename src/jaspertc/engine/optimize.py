@@ -123,6 +123,7 @@ def optimize(
         default_prompt_name=info.default_prompt_name,
         max_length=info.max_length,
         fallback_id=info.fallback_id,
+        piece_length=info.piece_length,
         notes={**info.notes, NOTE: note},
         overwrite=overwrite,
     )

@@ -9,11 +9,16 @@ from jaspertc.errors import InputError, VectorError
 from jaspertc.types import FloatArray, VectorArray
 
 PRECISIONS = ("float32", "float16", "int8", "ubinary")
+SMALL, LARGE = 1e-12, 1e12  # lengths between which squares keep all digits in float32
 
 
 def normalized(vectors: FloatArray) -> FloatArray:
-    """Unit length along the last axis; a zero vector stays zero."""
+    """Unit length along the last axis, whatever it was; a zero vector stays zero."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    if norms.size and not SMALL < norms.min() <= norms.max() < LARGE:  # squares are lost, or there are zeros
+        largest = np.abs(vectors).max(axis=-1, keepdims=True)
+        vectors = vectors / np.where((largest > 0) & np.isfinite(largest), largest, 1)
+        norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     unit: FloatArray = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
     return unit
 
@@ -73,11 +78,12 @@ def similarity(a: VectorArray, b: VectorArray) -> FloatArray:
         Shape (N, M), in [-1, 1].
 
     Raises:
-        InputError: widths differ, or one side is binary and the other is not.
+        InputError: widths differ, one side is binary and the other is not, or a side is no array of finite
+            numbers.
     """
-    a, b = np.atleast_2d(a), np.atleast_2d(b)
-    if a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
-        raise InputError(f"cannot compare {a.dtype} with {b.dtype}; give arrays of vectors")
+    a, b = _rows(a), _rows(b)
+    if not (len(a) and len(b)):
+        return np.zeros((len(a), len(b)), dtype=np.float32)
     if a.ndim > 2 or b.ndim > 2 or a.shape[1] != b.shape[1] or (a.dtype == np.uint8) != (b.dtype == np.uint8):
         raise InputError(
             f"cannot compare vectors of shape {a.shape} {a.dtype} with {b.shape} {b.dtype}; "
@@ -87,6 +93,25 @@ def similarity(a: VectorArray, b: VectorArray) -> FloatArray:
         signs_a, signs_b = (np.unpackbits(part, axis=1).astype(np.float32) * 2 - 1 for part in (a, b))
         agreement: FloatArray = signs_a @ signs_b.T / signs_a.shape[1]
         return agreement
-    left, right = (normalized(part.astype(np.float32)) for part in (a, b))
+    wide = [part if part.dtype == np.float64 else part.astype(np.float32) for part in (a, b)]
+    left, right = (normalized(part).astype(np.float32, copy=False) for part in wide)
     cosines: FloatArray = left @ right.T
-    return cosines
+    return np.clip(cosines, -1, 1, out=cosines)
+
+
+def _rows(vectors: VectorArray) -> VectorArray:
+    """One or more vectors as rows; no vectors as no rows."""
+    try:
+        rows = np.asarray(vectors)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: tensors that need gradients
+        raise InputError(
+            f"cannot compare a {type(vectors).__name__} ({error}); give an array of vectors, of a tensor "
+            ".detach().float().numpy()"
+        ) from error
+    if rows.dtype.kind not in "fiu":
+        raise InputError(f"cannot compare {rows.dtype}; give arrays of vectors")
+    if rows.ndim < 2:
+        rows = rows.reshape(1, -1) if rows.size else rows.reshape(0, 0)
+    if not np.isfinite(rows).all():
+        raise InputError("cannot compare vectors with values that are not finite")
+    return rows

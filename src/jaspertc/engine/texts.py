@@ -58,6 +58,7 @@ class TextSide:
         Raises:
             InputError: a text is not a string; its index (from ``first_index``) is named.
         """
+        texts = list(texts) if isinstance(texts, Iterator) else texts
         inputs.check_strings(texts, first_index)
         with computing:
             return self._checkpoint.tokenizer.encode_batch(

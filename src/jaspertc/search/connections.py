@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaspertc.errors import IndexFileError
+from jaspertc.errors import IndexFileError, InputError
 from jaspertc.search.schema import connect, transaction
 
 
@@ -25,6 +25,7 @@ class Connections:
         self._closed = False
         self._lock = threading.Lock()
         self._writing = threading.Lock()
+        self._writer: int | None = None  # the thread that holds it
 
     def close(self) -> None:
         """Close all that nobody uses now, the others when they are given back."""
@@ -69,7 +70,11 @@ class Connections:
         Args:
             lock_seconds: wait so long for other processes that write.
         """
-        with self._writing, self.borrowed() as connection:
+        if self._writer == threading.get_ident():
+            raise InputError(
+                f"{self.path} is being written by this very call; what gives it documents must not write to it"
+            )
+        with self._writing, self._as_writer(), self.borrowed() as connection:
             if lock_seconds is None:
                 yield connection
                 return
@@ -79,6 +84,14 @@ class Connections:
                 yield connection
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {before}")
+
+    @contextmanager
+    def _as_writer(self) -> Iterator[None]:
+        self._writer = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._writer = None
 
     def _after_fork(self) -> None:
         if self._process != os.getpid():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaspertc.engine.precision import normalized
 from jaspertc.errors import IndexFileError, InputError, RatioError
 from jaspertc.search.passages import Passage, cut
 from jaspertc.search.rows import Content, stored_content
@@ -97,18 +98,25 @@ class Embedding:
         """Unit vector of a query, shape (E,), unless somebody has computed it already.
 
         Raises:
-            InputError: it has another width, or is not finite.
+            InputError: it is no vector of numbers, has another width, no direction, or is not finite.
         """
         if vector is None:
-            vector = self.embedder.encode_query(
+            query: FloatArray = self.embedder.encode_query(
                 text, ratio=QUERY_RATIO, threshold=self._info.threshold, normalize=True
-            )
-        query: FloatArray = np.asarray(vector, dtype=np.float32)
-        if query.shape != (self._info.dims,):
-            raise InputError(f"vector has shape {query.shape}, it must have ({self._info.dims},)")
-        if not np.isfinite(query).all():
-            raise InputError(f"the model gives no finite vector for the query {text!r:.80}")
-        return query
+            ).astype(np.float32, copy=False)
+            if not np.isfinite(query).all():
+                raise InputError(f"the model gives no finite vector for the query {text!r:.80}")
+            return query
+        try:
+            given = np.asarray(vector, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"vector is {vector!r:.80}, it must be an array of numbers") from error
+        if given.shape != (self._info.dims,):
+            raise InputError(f"vector has shape {given.shape}, it must have ({self._info.dims},)")
+        if not np.isfinite(given).all() or not given.any():
+            raise InputError("vector is zero or has values that are not finite; give the query's own vector")
+        unit: FloatArray = normalized(given).astype(np.float32)
+        return unit
 
     def _count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(row) for row in self.embedder.tokenize(texts)]

@@ -13,7 +13,7 @@ from jaspertc.search.passages import Passage
 from jaspertc.search.ranking import Ranking, TermCounts, by_terms, by_vector, cosines, filtered
 from jaspertc.search.rows import to_label
 from jaspertc.search.usage import centred
-from jaspertc.types import FloatArray, IntArray
+from jaspertc.types import FloatArray, IntArray, is_integer
 
 MODES = ("vector", "text", "hybrid")
 LEAST_DEPTH = 100  # passages of each ranking that are fused
@@ -60,7 +60,7 @@ class Query:
         if not isinstance(self.text, str) or not self.text.strip():
             raise InputError(f"query is {self.text!r:.80}, it must be a string that is not blank")
         check_unicode(f"query {self.text!r:.80}", "it", self.text)
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+        if not is_integer(self.k) or self.k < 1:
             raise InputError(f"k is {self.k!r}, it must be an integer >= 1")
         if self.mode not in MODES:
             raise InputError(f"mode is {self.mode!r}, it must be one of {', '.join(MODES)}")

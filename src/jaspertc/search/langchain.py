@@ -46,4 +46,4 @@ class JaspertcRetriever(BaseRetriever):  # type: ignore[misc]
 def _metadata(hit: Hit) -> dict[str, Any]:
     passage = hit.passage
     span = {"start": passage.start, "stop": passage.stop, "heading": passage.heading}
-    return {**hit.metadata, "score": hit.score, **span}
+    return {"score": hit.score, **span, **hit.metadata}

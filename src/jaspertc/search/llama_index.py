@@ -41,7 +41,7 @@ class JaspertcRetriever(BaseRetriever):  # type: ignore[misc]
                 node=TextNode(
                     id_=hit.id,
                     text=hit.passage_text,
-                    metadata={**hit.metadata, "heading": hit.passage.heading},
+                    metadata={"heading": hit.passage.heading, **hit.metadata},
                     start_char_idx=hit.passage.start,
                     end_char_idx=hit.passage.stop,
                 ),
