@@ -1,6 +1,7 @@
 """Gradients however a batch is cut, and runs that are interrupted."""
 
 import json
+import math
 import multiprocessing
 import time
 from dataclasses import replace
@@ -279,6 +280,13 @@ def test_average_of_states(tmp_path: Path) -> None:
         ({"dtype": "float16"}, "float16"),
         ({"learning_rate": 0}, "learning_rate is 0"),
         ({"warmup_ratio": 1}, "warmup_ratio"),
+        ({"clip": -1.0}, r"clip is -1\.0, it must be at least 0"),
+        ({"clip": math.nan}, "clip is nan"),
+        ({"diverged": math.nan}, "diverged is nan"),
+        ({"diverged": 0}, "diverged is 0, it must be > 0"),
+        ({"name": "../escaped"}, r"name is '\.\./escaped', it must be letters"),
+        ({"name": "a\0b"}, "name is "),
+        ({"name": 300 * "a"}, "at most 100"),
     ],
 )
 def test_wrong_stages_are_named(changes: dict, words: str) -> None:

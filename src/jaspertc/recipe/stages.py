@@ -4,10 +4,11 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from jaspertc.config import (
     AtLeastZero,
+    Between,
     CompressorConfig,
     Count,
     Positive,
@@ -20,6 +21,7 @@ from jaspertc.model.compressors import start_class, start_names
 from jaspertc.recipe.objective import Objective
 from jaspertc.recipe.texts import WHOLE, Part, check_part
 from jaspertc.schedules import RATIO_SCHEDULES, RatioSampler, fixed_ratio, warmup_cosine
+from jaspertc.teachers.base import check_name
 
 # Keys of how steps are computed, watched and stored: a stage's result does not depend on them.
 WITHOUT_EFFECT = ("token_budget", "graph_tokens", "checkpointing", "keep", "validate_every", "diverged")
@@ -39,6 +41,7 @@ class StageConfig:
 
     Args:
         kind: its name in a recipe; ``text`` where a table names none.
+        name: of the stage and of its folder.
         steps: optimiser steps; or give ``epochs``.
         epochs: passes over what the stage trains on.
         batch_size: of it a step.
@@ -71,16 +74,17 @@ class StageConfig:
     warmup_ratio: float = 0.005
     trainable: tuple[str, ...] = ()
     unfreeze: tuple[Unfreeze, ...] = ()
-    clip: float = 0.0
+    clip: Annotated[float, Between(0)] = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     save_every: Count = 500
     keep: Count = 2
     average: Count = 1
     validate_every: AtLeastZero = 0
-    diverged: float = 10.0
+    diverged: Positive = 10.0
     seed: Seed = 0
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         check_values(type(self), vars(self), f"{self.name}.")
         for pattern in (*self.trainable, *(later.parameters for later in self.unfreeze)):
             _check_pattern(self.name, pattern)

@@ -10,13 +10,21 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from jaspertc.config import Between, Count
+from jaspertc.config import Between, Count, require
 from jaspertc.errors import ConfigError
 from jaspertc.teachers.fusion import Reducer, build_reducer
 from jaspertc.types import FloatArray
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{,99}")
 PROBE = "A text to find out how wide the vectors are."
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError unless a folder can have this name everywhere."""
+    require(
+        NAME.fullmatch(name) is not None,
+        f"name is {name!r:.80}, it must be letters, digits, '_', '-' and '.', at most 100, as a folder's name",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +53,7 @@ class TeacherConfig:
     skip: str = ""
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise ConfigError(
-                f"name is {self.name!r}, it must be letters, digits, '_', '-' and '.', as a folder's name"
-            )
+        check_name(self.name)
         if self.prompt and self.prompts:
             raise ConfigError("prompt and prompts are both given; keep one of them")
         for role in self.prompts:
