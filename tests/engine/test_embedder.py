@@ -191,6 +191,15 @@ def test_fingerprint_tells_models_apart(make_model):
     assert len({first, *others}) == 3
 
 
+def test_a_stream_of_texts_is_tokenised(model):
+    texts = ["a b", "c"]
+    for prompt in ("", "Find: "):
+        rows = model.tokenize((text for text in texts), prompt=prompt)
+        assert [row.tolist() for row in rows] == [
+            row.tolist() for row in model.tokenize(texts, prompt=prompt)
+        ]
+
+
 def test_choose_dtype():
     import torch
 

@@ -116,3 +116,24 @@ def test_similarity_of_unlike_vectors(a, b):
 def test_similarity_of_three_axes():
     with pytest.raises(InputError):
         similarity(np.ones((2, 3, 4), np.float32), np.ones((2, 3, 4), np.float32))
+
+
+@pytest.mark.parametrize(
+    "scale", [np.float32(1e-25), np.float32(1e25), np.float64(1e200), np.float64(1e-200), np.float32(1)]
+)
+def test_cosines_whatever_the_lengths(scale) -> None:
+    vectors = np.random.default_rng(0).standard_normal((5, 384)).astype(scale.dtype)
+    cosines = similarity(vectors * scale, vectors)
+    np.testing.assert_allclose(cosines, similarity(vectors, vectors), atol=1e-6)
+    assert np.abs(cosines).max() <= 1
+
+
+def test_no_vectors_have_no_similarities() -> None:
+    assert similarity([], []).shape == (0, 0)
+    assert similarity(np.ones((2, 3), np.float32), []).shape == (2, 0)
+
+
+@pytest.mark.parametrize("wrong", [[[1.0], [1.0, 2.0]], np.array([np.nan, 1.0]), np.array(["a"])], ids=str)
+def test_what_cannot_be_compared_is_refused(wrong) -> None:
+    with pytest.raises(InputError, match="cannot compare"):
+        similarity(wrong, np.ones(2, np.float32))

@@ -224,3 +224,32 @@ def test_vectors_that_are_not_finite_are_refused(index, embedder, monkeypatch):
 def test_bad_search_arguments(index, arguments, message):
     with pytest.raises(InputError, match=message):
         index.search(**arguments)
+
+
+def test_the_length_of_a_given_vector_does_not_matter(index, embedder):
+    index.add(make_documents(20))
+    vector = embedder.encode_query("text 3", ratio=1.0, normalize=True)
+    expected = [(hit.id, round(hit.score, 5)) for hit in index.search("text 3", vector=vector)]
+    for scale in (1e-200, 1e-25, 3.0, 1e25, 1e200):
+        hits = index.search("text 3", vector=vector.astype(np.float64) * scale)
+        assert [(hit.id, round(hit.score, 5)) for hit in hits] == expected
+    assert index.search("text 3", k=np.int64(2), vector=vector)[1].id == expected[1][0]
+
+
+@pytest.mark.parametrize(("vector", "message"), [("abc", "array of numbers"), (np.nan, "not finite")])
+def test_a_given_vector_that_is_none(index, embedder, vector, message):
+    index.add(make_documents(2))
+    vector = vector if isinstance(vector, str) else np.full(embedder.dims, vector)
+    with pytest.raises(InputError, match=message):
+        index.search("text", vector=vector)
+
+
+def test_what_gives_documents_must_not_write(index):
+    def documents():
+        yield Document("a", "one")
+        index.remove(["a"])
+
+    with pytest.raises(InputError, match="must not write to it"):
+        index.add(documents())
+    index.add([Document("b", "two")])  # the lock was given back
+    assert index.search("two", k=1)[0].id == "b"

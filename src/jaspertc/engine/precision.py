@@ -3,7 +3,10 @@
 Shape legend: N vectors, M other vectors, E width.
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from jaspertc.errors import InputError, VectorError
 from jaspertc.types import FloatArray, VectorArray
@@ -12,14 +15,15 @@ PRECISIONS = ("float32", "float16", "int8", "ubinary")
 SMALL, LARGE = 1e-12, 1e12  # lengths between which squares keep all digits in float32
 
 
-def normalized(vectors: FloatArray) -> FloatArray:
+def normalized(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Unit length along the last axis, whatever it was; a zero vector stays zero."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     if norms.size and not SMALL < norms.min() <= norms.max() < LARGE:  # squares are lost, or there are zeros
         largest = np.abs(vectors).max(axis=-1, keepdims=True)
         vectors = vectors / np.where((largest > 0) & np.isfinite(largest), largest, 1)
         norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: FloatArray = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+    unit: npt.NDArray[Any] = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
     return unit
 
 

@@ -72,7 +72,7 @@ class Connections:
         """
         if self._writer == threading.get_ident():
             raise InputError(
-                f"{self.path} is being written by this very call; what gives it documents must not write to it"
+                f"{self.path} is being written by this call; what gives it documents must not write to it"
             )
         with self._writing, self._as_writer(), self.borrowed() as connection:
             if lock_seconds is None:

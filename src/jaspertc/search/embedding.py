@@ -98,7 +98,7 @@ class Embedding:
         """Unit vector of a query, shape (E,), unless somebody has computed it already.
 
         Raises:
-            InputError: it is no vector of numbers, has another width, no direction, or is not finite.
+            InputError: it is no vector of numbers, has another width, or is not finite.
         """
         if vector is None:
             query: FloatArray = self.embedder.encode_query(
@@ -113,8 +113,8 @@ class Embedding:
             raise InputError(f"vector is {vector!r:.80}, it must be an array of numbers") from error
         if given.shape != (self._info.dims,):
             raise InputError(f"vector has shape {given.shape}, it must have ({self._info.dims},)")
-        if not np.isfinite(given).all() or not given.any():
-            raise InputError("vector is zero or has values that are not finite; give the query's own vector")
+        if not np.isfinite(given).all():
+            raise InputError("vector has values that are not finite; give the query's own vector")
         unit: FloatArray = normalized(given).astype(np.float32)
         return unit
 
