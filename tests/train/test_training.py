@@ -286,7 +286,7 @@ def test_average_of_states(tmp_path: Path) -> None:
         ({"diverged": 0}, "diverged is 0, it must be > 0"),
         ({"name": "../escaped"}, r"name is '\.\./escaped', it must be letters"),
         ({"name": "a\0b"}, "name is "),
-        ({"name": 300 * "a"}, "up to 100"),
+        ({"name": 300 * "a"}, "at most 100"),
     ],
 )
 def test_wrong_stages_are_named(changes: dict, words: str) -> None:

@@ -23,7 +23,7 @@ def check_name(name: str) -> None:
     """Raise ConfigError unless a folder can have this name everywhere."""
     require(
         NAME.fullmatch(name) is not None,
-        f"name is {name!r:.80}, it must be up to 100 letters, digits, '_', '-' and '.', as a folder's name",
+        f"name is {name!r:.80}, it must be letters, digits, '_', '-' and '.', at most 100 of them",
     )
 
 
