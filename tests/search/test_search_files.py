@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from itertools import product
 
 import pytest
 from search_fakes import FakeEmbedder, make_documents
@@ -63,11 +64,16 @@ def test_ratio_out_of_range(tmp_path, embedder, ratio):
 
 
 def test_missing_file_and_folder(tmp_path, embedder):
-    for read in (lambda path: SearchIndex.open(path, embedder), schema.describe):
+    for name, read in product(
+        ("none.db", "a" * 300), (lambda path: SearchIndex.open(path, embedder), schema.describe)
+    ):
         with pytest.raises(IndexFileError, match=r"no index at .*jaspertc index"):
-            read(tmp_path / "none.db")
+            read(tmp_path / name)
     with pytest.raises(IndexFileError, match=r"unable to open database file; check that .* folder exists"):
         SearchIndex.create_or_open(tmp_path / "none" / "a.db", embedder)
+    with pytest.raises(IndexFileError, match=r"cannot hold a NUL character"):
+        SearchIndex.create_or_open(tmp_path / "a\0.db", embedder)
+    assert not any(tmp_path.iterdir())
     with pytest.raises(IndexFileError, match="path is a file"):
         SearchIndex.create_or_open(tmp_path, embedder)
 

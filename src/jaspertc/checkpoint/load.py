@@ -121,7 +121,7 @@ def resolve(name: str | Path) -> Path:
         raise CheckpointError(f"{path} is a file; give the checkpoint folder that holds config.json")
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
         raise CheckpointError(
-            f"no model {str(name)!r:.100}: it is neither a built-in name ({', '.join(BUILT_IN)}), "
+            f"no model {str(name)[:100]!r}: it is neither a built-in name ({', '.join(BUILT_IN)}), "
             "nor an existing folder, nor a hub name such as 'org/model'"
         )
     try:

@@ -136,7 +136,9 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     Raises:
         IndexFileError: there is no such file, or it cannot be opened.
     """
-    if mode == "rw" and not path.exists():
+    if "\0" in str(path):  # SQLite would take what is before it
+        raise IndexFileError(f"the path is {str(path)!r}, it cannot hold a NUL character; give another")
+    if mode == "rw" and not os.path.exists(path):  # Path's own raises for a name that is too long
         raise IndexFileError(f"no index at {path}; build one: jaspertc index FILES... --output {path}")
     if not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists():
         mode = "ro&immutable=1"  # else SQLite would want to make files beside it, even to read
