@@ -279,6 +279,36 @@ def test_held_out_texts_are_never_seen(make_run) -> None:
     assert not seen & held_out
 
 
+def test_held_out_texts_of_pairs_are_never_seen_as_documents(make_run) -> None:
+    recipe = make_run()
+    change(recipe, '[[texts.files]]\npath = "texts.jsonl"\n', "")
+    run = Distillation(read_recipe(recipe))
+    held_out = {run.tokens.ids[number] for number in run.held_out.tolist()}
+    assert any(name.startswith("p:") for name in held_out)
+    batches = [stage.batch_at(step) for stage in run.stages for step in range(6)]
+    assert not {name for batch in batches for name in batch.ids} & held_out
+
+
+def test_missing_negatives_answer_another_query(make_run) -> None:
+    recipe = make_run()
+    negatives = recipe.parent / "negatives.jsonl"
+    rows = [json.loads(line) for line in negatives.read_text().splitlines()]
+    negatives.write_text("".join(json.dumps({**row, "negative_ids": []}) + "\n" for row in rows))
+    batch_at = Distillation(read_recipe(recipe)).stages[3].batch_at
+    for step in range(40):
+        ids = batch_at(step).ids
+        for place, query in enumerate(ids[:4]):
+            assert query.replace("q:", "p:") not in ids[5 + 3 * place : 7 + 3 * place]
+
+
+def test_pairs_that_were_not_mined_are_named(make_run) -> None:
+    recipe = make_run()
+    negatives = recipe.parent / "negatives.jsonl"
+    negatives.write_text("".join(negatives.read_text().splitlines(keepends=True)[:-2]))
+    with pytest.raises(ConfigError, match=r"contrastive: 2 pairs .* no row in .*mine RECIPE --overwrite"):
+        Distillation(read_recipe(recipe))
+
+
 def test_long_texts_are_learnt_in_pieces(make_run) -> None:
     recipe = make_run(steps=2)
     story = ". ".join("bread walks to the river every morning" for _ in range(60)) + "."

@@ -4,6 +4,7 @@ Shape legend: N texts, B texts of a step.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -117,6 +118,14 @@ class PairBatches:
         self.queries, self.documents = queries, documents
         self.prompt_dropout = prompt_dropout
         self.order = Order(len(queries), config.batch_size, config.seed)
+        self._by_query = np.argsort(queries, kind="stable")
+        fewer = np.unique(queries[(documents < 0).any(1)])
+        positives = len(np.unique(documents[:, 0]))
+        if any(len(self._answers(query)) == positives for query in fewer.tolist()):
+            raise ConfigError(
+                f"stage {config.name}: negatives is {config.negatives}, fewer were mined for a query, and "
+                "every positive answers it; add pairs, or set negatives = 0"
+            )
 
     @property
     def identity(self) -> bytes:
@@ -128,8 +137,11 @@ class PairBatches:
         pairs = self.order.at(step)
         documents = self.documents[pairs]
         rng = np.random.default_rng([self.config.seed, step, 2])
-        others = self.documents[rng.integers(0, len(self.documents), documents.shape), 0]
-        documents = np.where(documents < 0, others, documents)
+        others = rng.integers(0, len(self.documents), documents.shape)
+        for row, column in np.argwhere(documents < 0):
+            documents[row, column] = self._positive_of_another(
+                int(self.queries[pairs[row]]), others[row, column]
+            )
         numbers = np.concatenate([self.queries[pairs], documents.reshape(-1)])
         return _batch(
             self.tokens,
@@ -140,6 +152,17 @@ class PairBatches:
             queries=len(pairs),
             negatives=documents.shape[1] - 1,
         )
+
+    def _answers(self, query: int) -> set[int]:
+        """Numbers of a query's positives, of which there can be several."""
+        begin, end = np.searchsorted(self.queries, [query, query + 1], sorter=self._by_query)
+        return set(self.documents[self._by_query[begin:end], 0].tolist())
+
+    def _positive_of_another(self, query: int, pair: int) -> int:
+        """The first positive from a pair on, round the end, that does not answer a query."""
+        answers = self._answers(query)
+        positives = chain(self.documents[pair:, 0], self.documents[:pair, 0])
+        return next(int(number) for number in positives if int(number) not in answers)
 
 
 def _require_enough(config: TextStage, count: int, what: str) -> None:

@@ -56,7 +56,8 @@ def stage_data(
     dropout = recipe.student.prompt_dropout
     batches: TextBatches | PairBatches
     if stage.objective.needs_pairs:
-        queries, documents = _pairs(recipe, stage, tokens, allowed)
+        seen = np.isin(np.arange(len(tokens)), held_out, invert=True)
+        queries, documents = _pairs(recipe, stage, tokens, allowed, seen)
         batches = PairBatches(stage, tokens, queries, documents, targets_of, prompt_dropout=dropout)
     else:
         chosen = np.flatnonzero(allowed)
@@ -69,21 +70,33 @@ def stage_data(
     )
 
 
-def _pairs(recipe: Recipe, stage: TextStage, tokens: Tokens, allowed: BoolArray) -> tuple[IntArray, IntArray]:
-    """Numbers of the stage's queries, shape (N,), and of their documents, shape (N, 1 + K)."""
+def _pairs(
+    recipe: Recipe, stage: TextStage, tokens: Tokens, allowed: BoolArray, seen: BoolArray
+) -> tuple[IntArray, IntArray]:
+    """Numbers of the stage's queries, shape (N,), and of their documents, shape (N, 1 + K).
+
+    Args:
+        allowed: marks the texts that may be queries, shape (texts,).
+        seen: likewise those that may be documents.
+    """
     numbers = tokens.numbers
     queries: list[int] = []
     documents: list[list[int]] = []
     for query, positive, negatives in _pair_ids(recipe, stage):
-        if query in numbers and positive in numbers and allowed[numbers[query]]:
-            known = [numbers[name] for name in negatives if name in numbers][: stage.negatives]
+        if query in numbers and positive in numbers and allowed[numbers[query]] and seen[numbers[positive]]:
+            known = [numbers[name] for name in negatives if name in numbers and seen[numbers[name]]]
+            known = known[: stage.negatives]
             queries.append(numbers[query])
             documents.append([numbers[positive], *known, *[-1] * (stage.negatives - len(known))])
     return np.array(queries, np.int64), np.array(documents, np.int64).reshape(-1, 1 + stage.negatives)
 
 
 def _pair_ids(recipe: Recipe, stage: TextStage) -> Iterator[tuple[str, str, Sequence[str]]]:
-    """Ids of queries, their positives and their negatives."""
+    """Ids of queries, their positives and their negatives.
+
+    Raises:
+        ConfigError: there are none, or pairs of the recipe have no mined row.
+    """
     mining = recipe.mining
     if stage.negatives:
         if mining is None or not mining.output.is_file():
@@ -92,11 +105,25 @@ def _pair_ids(recipe: Recipe, stage: TextStage) -> Iterator[tuple[str, str, Sequ
                 f"stage {stage.name}: negatives is {stage.negatives} but there is no {where}; add "
                 "[mining] and run `jaspertc mine RECIPE`, or set negatives = 0"
             )
+        mined: set[int] = set()
         for row in read_mined(mining.output):
+            mined.add(hash((row.query_id, row.positive_id)))
             yield row.query_id, row.positive_id, row.negative_ids
+        missing = sum(hash(pair) not in mined for pair in _recipe_pairs(recipe))
+        if missing:
+            raise ConfigError(
+                f"stage {stage.name}: {missing} pairs of the recipe have no row in {mining.output}, they "
+                "were added since; run `jaspertc mine RECIPE --overwrite`"
+            )
         return
     if not recipe.texts.pairs:
         raise ConfigError(f"stage {stage.name}: its losses need pairs; add [[texts.pairs]]")
+    for query, positive in _recipe_pairs(recipe):
+        yield query, positive, ()
+
+
+def _recipe_pairs(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Ids of the queries of ``[[texts.pairs]]`` and of their positives."""
     for file in recipe.texts.pairs:
         for query, positive in zip(*(read_file(side) for side in file.sides)):
-            yield query.id, positive.id, ()
+            yield query.id, positive.id
