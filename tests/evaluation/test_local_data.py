@@ -10,7 +10,7 @@ pytest.importorskip("mteb")
 
 from jaspertc.errors import ConfigError, DataFileError, InputError
 from jaspertc.evaluation import subsets
-from jaspertc.evaluation.local_data import build_task
+from jaspertc.evaluation.local_data import TRAIN, build_task
 from jaspertc.evaluation.local_tasks import LocalTask, choose, read_local_tasks
 
 PAIR = {"sentence1": "a", "sentence2": "b"}
@@ -42,6 +42,18 @@ def test_splits(folder):
     assert subsets.items(build(folder, "sts", split="all")) == 60
     with pytest.raises(DataFileError, match=r"sts.jsonl: no row has the split 'valid', there are dev, test"):
         build(folder, "sts", split="valid")
+
+
+def test_what_classifiers_learn_from_is_not_scored(folder, write_rows):
+    rows = [{"text": f"text {n}", "label": n % 2, "split": TRAIN if n < 8 else "eval"} for n in range(12)]
+    path = folder / "classification/classification.jsonl"
+    write_rows(path, rows)
+    assert list(build(folder, "classification").dataset["test"]["text"]) == [
+        f"text {n}" for n in range(8, 12)
+    ]
+    write_rows(path, rows[:8])
+    with pytest.raises(DataFileError, match="all rows have the split 'train'; add some with 'test'"):
+        build(folder, "classification")
 
 
 def test_labels_instead_of_scores_and_gzip(folder, write_rows):
@@ -117,6 +129,12 @@ def test_data_of_an_mteb_task(folder):
             "row 25: key 'did' is 'nowhere', but no row of corpus has this id",
         ),
         ("sts/sts.jsonl", {**PAIR, "score": 10**400}, "sts", "line 61: key 'score' is 10{40}.*finite number"),
+        (
+            "retrieval/retrieval/qrels.jsonl",
+            {"qid": "q1", "did": "d1", "score": 0.9},
+            "retrieval",
+            r"row 25: key 'score' is 0\.9, it must be an integer",
+        ),
         ("bitext/bitext.jsonl", ["a"], "bitext", "line 26: a list, it must be a JSON object"),
     ],
 )

@@ -52,10 +52,17 @@ class Injected:
         """The rows of the split that is scored.
 
         Raises:
-            DataFileError: no row has the split that the task names.
+            DataFileError: no row has the split that the task names, or all are for training.
         """
         splits = {row.get("split") for row in rows}
         split = self.task.split or next((name for name in SCORED if name in splits), "all")
+        if self.task.kind == "classification" and not self.task.split and split == "all":
+            rest = [row for row in rows if row["split"] != TRAIN]  # classifiers learn from the others
+            if not rest:
+                raise DataFileError(
+                    f"{self.path}: all rows have the split {TRAIN!r}; add some with {SPLIT!r}"
+                )
+            return rest
         if split == "all":
             return rows
         scored = [row for row in rows if row.get("split") == split]
@@ -239,6 +246,11 @@ def _retrieval(data: Injected) -> tuple[Any, dict[str, Any], list[str]]:
                     f"{parts['qrels']}, row {number}: key {key!r} is {row[key]!r}, "
                     f"but no row of {name} has this id"
                 )
+        if row["score"] % 1:
+            raise DataFileError(
+                f"{parts['qrels']}, row {number}: key 'score' is {row['score']!r}, it must be an integer: "
+                "0 for what is not relevant, 1 or a higher grade for what is"
+            )
         relevant.setdefault(str(row["qid"]), {})[str(row["did"])] = int(row["score"])
     texts = {
         name: Dataset.from_dict(
