@@ -105,6 +105,7 @@ def test_rows_with_a_schema(tmp_path):
         '{"text": 5}': "line 2: key 'text' is 5, it must be a string",
         '{"body": "x"}': "line 2: no key 'text', it has body",
         '{"text": "x", "n": NaN}': "line 2: not JSON: NaN",
+        '{"text": "x", "n": [-1e999]}': "line 2: not JSON: -1e999 is too large",
         "[1]": "line 2: a list, it must be a JSON object",
     }.items():
         path.write_text('{"text": "fine"}\n' + row)

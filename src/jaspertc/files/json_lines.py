@@ -39,7 +39,7 @@ def parse_objects(line: str) -> list[Any]:
     """The value of a line, or several: of files joined without a newline, where a BOM stands between them.
 
     Raises:
-        ValueError: it is no JSON; NaN and Infinity are none.
+        ValueError: it is no JSON; NaN and Infinity are none, and no float is as large as 1e999.
     """
     try:
         return [_DECODER.decode(line)]
@@ -140,4 +140,13 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number, which are finite; remove the line")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)  # json.loads would make one for each line
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits:.40} is too large for a number; remove the line")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=_finite, parse_constant=_no_constant
+)  # json.loads would make one for each line
