@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -74,6 +75,28 @@ def test_clean_mistakes(tmp_path, source, options, error, words):
     with pytest.raises(error, match=words):
         run("clean", source, *(option.replace("{}", str(tmp_path)) for option in options))
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_what_is_written_is_not_read_by_a_pattern(tmp_path, source):
+    (tmp_path / "out.jsonl").write_text('{"id": 1, "text": "a text"}\n')
+    with pytest.raises(DataFileError, match=r"out\.jsonl is one of .*\*\.jsonl, an input"):
+        run("clean", tmp_path / "*.jsonl", "--output", tmp_path / "out.jsonl", "--overwrite")
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.parquet"])
+def test_writing_aside_touches_no_other_file(tmp_path, source, name):
+    (tmp_path / f"{name}.tmp").write_text("mine")
+    run("clean", source, "--output", tmp_path / name)
+    assert (tmp_path / f"{name}.tmp").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.jsonl", name, f"{name}.tmp"])
+
+
+def test_lengths_of_inputs_by_any_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("all").mkdir()
+    Path("all/a.txt").write_text("one text")
+    result = run("lengths", "all", "all")
+    assert re.search(r"texts +1 +1 +2", result.stdout)
 
 
 def test_lengths(tmp_path, source):

@@ -47,12 +47,13 @@ def lengths(
     embedder = Embedder.load(model, device="cpu")
     least = embedder.default_threshold if threshold is None else threshold
     prompt = embedder.prompt_text(None, prompt_name)
-    columns = {path: _count(embedder, path, text_field, prompt) for path in inputs}
+    columns = [(path, _count(embedder, path, text_field, prompt)) for path in inputs]
     if len(columns) > 1:
-        columns["all"] = LengthCounts()
-        for path in inputs:
-            columns["all"].update(columns[path])
-    empty = [path for path, counts in columns.items() if not counts.texts]
+        total = LengthCounts()
+        for _, counts in columns:
+            total.update(counts)
+        columns.append(("all", total))
+    empty = [path for path, counts in columns if not counts.texts]
     if empty:
         raise InputError(f"{empty[0]} holds no texts; leave it out")
     _print(columns, ratios, least)
@@ -74,11 +75,11 @@ def _count(embedder: "Embedder", path: str, text_field: str, prompt: str) -> "Le
     return counts
 
 
-def _print(columns: "dict[str, LengthCounts]", ratios: tuple[float, ...], threshold: int) -> None:
+def _print(columns: "list[tuple[str, LengthCounts]]", ratios: tuple[float, ...], threshold: int) -> None:
     from jaspertc.cli.tables import show
     from jaspertc.reports.content import Table
 
-    every = list(columns.values())
+    every = [counts for _, counts in columns]
     rows = [
         ["texts", *(f"{counts.texts:,}" for counts in every)],
         ["tokens", *(f"{counts.tokens:,}" for counts in every)],
@@ -94,4 +95,4 @@ def _print(columns: "dict[str, LengthCounts]", ratios: tuple[float, ...], thresh
             for ratio in ratios
         ),
     ]
-    show(Table(title="tokens", columns=["", *(Path(path).name for path in columns)], rows=rows))
+    show(Table(title="tokens", columns=["", *(Path(path).name for path, _ in columns)], rows=rows))

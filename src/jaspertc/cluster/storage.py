@@ -1,6 +1,5 @@
 """Files in a folder on a path or an object store, over fsspec; each appears whole or not at all."""
 
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaspertc.errors import DataFileError, MissingExtraError
-from jaspertc.files.aside import ASIDE, writing, written_aside
+from jaspertc.files.aside import ASIDE, unique_part, writing, written_aside
 
 PARALLEL = 16
 
@@ -120,7 +119,7 @@ class Folder:
         Two processes may write the same file at once: the last rename holds.
         """
         path = self.path(name)
-        unique = f".{uuid.uuid4().hex[:8]}"
+        unique = unique_part()
         with writing(f"{self.url}/{name}"):
             self.system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             if self.local:

@@ -19,7 +19,8 @@ from jaspertc.corpus.normalise import (
     share_of_repeated_lines,
 )
 from jaspertc.errors import DataFileError, InputError
-from jaspertc.files.aside import writing
+from jaspertc.files.aside import unique_part, writing
+from jaspertc.files.folders import files_of, is_pattern
 from jaspertc.files.hashes import content_id, number_of
 from jaspertc.files.json_lines import read_objects
 from jaspertc.files.lines import json_line, lines_aside, rows_aside
@@ -201,7 +202,7 @@ def _written_beside(path: Path) -> Iterator[IO[bytes]]:
     """``lines_aside``; what goes wrong with opening the file is said of it, not of the corpus."""
     with ExitStack() as stack:
         with writing(path):
-            file = stack.enter_context(lines_aside(path))
+            file = stack.enter_context(lines_aside(path, unique=unique_part()))
         yield file
 
 
@@ -273,3 +274,10 @@ def check_inputs(inputs: Sequence[str | Path], outputs: Sequence[Path | None]) -
                 and Path(path).resolve() in output.resolve().parents
             ):
                 raise DataFileError(f"{output} is in the folder {path}, an input; write to another folder")
+            if (
+                output is not None
+                and output.exists()
+                and is_pattern(path)
+                and any(map(output.samefile, files_of(Path(path), SUFFIXES)))
+            ):
+                raise DataFileError(f"{output} is one of {path}, an input; give another name to write to")

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -15,6 +16,11 @@ from jaspertc.errors import DataFileError, JasperError
 
 ASIDE = ".tmp"
 _LEFT = re.compile(r"\.(?P<folder>.+)-[a-z0-9_]{8}(?P<before>-before)?")  # mkdtemp's eight characters
+
+
+def unique_part() -> str:
+    """For ``written_aside``: part of a name that no other file has."""
+    return f".{uuid.uuid4().hex[:8]}"
 
 
 @contextmanager

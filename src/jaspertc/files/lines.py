@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from jaspertc.errors import DataFileError
-from jaspertc.files.aside import written_aside
+from jaspertc.files.aside import unique_part, written_aside
 from jaspertc.files.parquet import arrow as pyarrow
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -32,12 +32,12 @@ def json_line(row: Mapping[str, Any]) -> bytes:
 
 
 @contextmanager
-def lines_aside(path: Path) -> Iterator[IO[bytes]]:
+def lines_aside(path: Path, *, unique: str = "") -> Iterator[IO[bytes]]:
     """A file that becomes ``path`` when all of it is on disk; compressed if ``path`` ends in .gz.
 
-    The same lines give the same bytes.
+    The same lines give the same bytes. ``unique`` is as in ``written_aside``.
     """
-    with written_aside(path) as file:
+    with written_aside(path, unique=unique) as file:
         if path.suffix.lower() != ".gz":
             yield file
             return
@@ -58,13 +58,17 @@ def rows_aside(output: Path, id_field: str, text_field: str) -> Iterator[RowWrit
         MissingExtraError: it is parquet and pyarrow is not installed.
     """
     if output.suffix.lower() != ".parquet":
-        with lines_aside(output) as lines:
+        with lines_aside(output, unique=unique_part()) as lines:
             yield lambda row: _write_line(lines, row)
         return
     arrow = pyarrow()
     schema = arrow.schema([(id_field, arrow.string()), (text_field, arrow.string())])
     columns: list[list[str]] = [[], []]
-    with written_aside(output) as file, arrow.parquet.ParquetWriter(file, schema) as writer:
+    unique = unique_part()
+    with (
+        written_aside(output, unique=unique) as file,
+        arrow.parquet.ParquetWriter(file, schema) as writer,
+    ):
 
         def flush() -> None:
             arrays = [arrow.array(column, arrow.string()) for column in columns]

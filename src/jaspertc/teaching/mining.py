@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from jaspertc.errors import ConfigError, DataFileError
-from jaspertc.files.aside import writing
+from jaspertc.files.aside import unique_part, writing
 from jaspertc.files.json_lines import check_suffix, read_objects
 from jaspertc.files.lines import SUFFIXES, json_line, lines_aside
 from jaspertc.recipe.recipe import Recipe
@@ -126,7 +126,7 @@ class PairMiner:
         output = self.settings.output
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=output.parent) as spool, lines_aside(output) as file:
+            with TemporaryFile(dir=output.parent) as spool, lines_aside(output, unique=unique_part()) as file:
                 documents = _Documents(spool, self._documents())
                 if len(documents) != summary.documents:
                     raise ConfigError(f"{self.settings.output}: a file of pairs was changed; run it again")
