@@ -27,7 +27,8 @@ class LocalTask:
         kind: which of mteb's kinds of task it is; ``long-retrieval`` is retrieval, reported apart.
         path: its file, for retrieval its folder; relative to the folder of the tasks.
         split: only rows with this ``split`` are scored; ``all``: every row. Default: ``test``, else ``dev``,
-            ``valid`` or ``validation``, whichever the file has, else every row.
+            ``valid`` or ``validation``, whichever the file has, else every row (of
+            classification: but those of ``train``).
         prompt: the instruction given to models that follow instructions.
         mteb: name of the MTEB task that this is the data of: its name, prompt and settings are used, and its
             published scores compared. Only for data that are those of that task.
