@@ -34,9 +34,10 @@ class StageData:
     identity: str
 
 
-def held_out_texts(tokens: Tokens, count: int) -> IntArray:
+def held_out_texts(recipe: Recipe, tokens: Tokens, count: int) -> IntArray:
     """Numbers of the texts that no stage sees: of those outside pairs, where there are some."""
-    single = np.flatnonzero([not name.startswith(("q:", "p:")) for name in tokens.ids])
+    prefixes = tuple(side.id_prefix for pair in recipe.texts.pairs for side in pair.sides)
+    single = np.flatnonzero([not name.startswith(prefixes) for name in tokens.ids])
     chosen = single if len(single) > count else np.arange(len(tokens))
     return np.sort(chosen[np.argsort(tokens.spread[chosen], kind="stable")[:count]])
 

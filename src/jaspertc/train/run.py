@@ -112,7 +112,7 @@ class Distillation(StagedRun):
     @cached_property
     def held_out(self) -> IntArray:
         """Numbers of the texts that no stage sees."""
-        return held_out_texts(self.tokens, self.training.held_out)
+        return held_out_texts(self.recipe, self.tokens, self.training.held_out)
 
     @cached_property
     def _common(self) -> dict[str, Any]:
