@@ -563,3 +563,32 @@ def test_the_warning_says_what_happened(make_model, compressor):
     for warning in caught:  # none is fine: the folder asked for it
         assert "cut" in str(warning.message)
         assert "12" in str(warning.message)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_length": "3"}, "max_length is '3', it must be an integer"),
+        ({"max_length": True}, "max_length is True, it must be an integer"),
+        ({"max_length": 1.5}, "max_length is 1.5, it must be an integer"),
+        ({"prompt": 5}, "prompt is 5, it must be a string"),
+        ({"first_index": "x"}, "first_index is 'x', it must be an integer"),
+    ],
+    ids=str,
+)
+def test_tokenizing_with_arguments_of_a_wrong_type(model, option, message):
+    with pytest.raises(InputError, match=message):
+        model.tokenize(["one"], **option)
+
+
+@pytest.mark.parametrize(
+    "lengths", [100, ["a"], [100.5], np.array([100.0]), [True], [[1, 2]], [[1], [1, 2]], None, [5, 0], [-1]]
+)
+def test_lengths_that_are_no_token_counts(model, lengths):
+    with pytest.raises(InputError, match="lengths is"):
+        model.target_lengths(lengths)
+
+
+def test_lengths_may_be_a_list(model):
+    assert model.target_lengths([20, 100]).tolist() == model.target_lengths(np.array([20, 100])).tolist()
+    assert model.target_lengths([]).tolist() == []

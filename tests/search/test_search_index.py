@@ -184,6 +184,7 @@ def test_zero_vectors_score_zero(index, embedder, monkeypatch):
         (Document("bad", "t", {"x": float("nan")}), "'bad': metadata 'x' is nan"),
         (Document("bad", "t", {1: "x"}), "'bad': metadata key 1"),
         (Document("bad", "t", "x"), "'bad': metadata is 'x'"),
+        (Document("bad", "t", {}, 5), "'bad': source is 5 of type int"),
         (("bad", "t"), "is a tuple"),
         (Document("doc-2", "t"), "'doc-2' comes twice"),
     ],
@@ -253,3 +254,12 @@ def test_what_gives_documents_must_not_write(index):
         index.add(documents())
     index.add([Document("b", "two")])  # the lock was given back
     assert index.search("two", k=1)[0].id == "b"
+
+
+@pytest.mark.parametrize("make", [SearchIndex.open, SearchIndex.create_or_open])
+def test_path_and_embedder_of_a_wrong_type(tmp_path, embedder, make):
+    for path in (None, b"a.db", 5):
+        with pytest.raises(InputError, match=r"path is .* must be a string or a Path"):
+            make(path, embedder)
+    with pytest.raises(InputError, match=r"embedder is 'mini' of type str, .*Embedder\.load"):
+        make(tmp_path / "a.db", "mini")

@@ -18,8 +18,9 @@ from jaspertc.engine.processes import Origin, computing, pickled, remember
 from jaspertc.engine.runtimes import build_runtime
 from jaspertc.engine.runtimes.base import Runtime
 from jaspertc.engine.texts import TextSide
+from jaspertc.errors import InputError
 from jaspertc.model.lengths import Ratio
-from jaspertc.types import FloatArray, IntArray, VectorArray
+from jaspertc.types import FloatArray, IntArray, VectorArray, is_integer
 
 
 class Embedder:
@@ -318,22 +319,31 @@ class Embedder:
         """Token ids of each text with ``prompt`` before it, shape (L,) each, at most ``max_length`` kept.
 
         Raises:
-            InputError: a text is not a string; its index (from ``first_index``) is named.
+            InputError: a text is not a string; its index (from ``first_index``) is named. Or an argument is
+                not allowed.
         """
         inputs.check_texts(texts, several="tokenize")
+        EncodeOptions(prompt=prompt, max_length=max_length)  # raises
+        if not is_integer(first_index):
+            raise InputError(f"first_index is {first_index!r}, it must be an integer")
         return self.texts.tokenize(texts, prompt=prompt, max_length=max_length, first_index=first_index)
 
     def target_lengths(
         self,
-        lengths: IntArray,
+        lengths: Sequence[int] | IntArray,
         *,
         ratio: Ratio | None = None,
         threshold: int | None = None,
         max_compressed: int | None = None,
     ) -> IntArray:
-        """Tokens computed for texts with these token counts, all pieces together, (N,) -> (N,)."""
+        """Tokens computed for texts with these token counts, all pieces together, (N,) -> (N,).
+
+        Raises:
+            InputError: lengths are not integers >= 1.
+            RatioError: ratio, threshold or max_compressed is out of range.
+        """
         return self.fitting.target_lengths(
-            lengths,
+            inputs.token_counts(lengths),
             ratio=self.default_ratio if ratio is None else ratio,
             threshold=threshold,
             max_compressed=max_compressed,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from jaspertc.engine.precision import check_precision
 from jaspertc.errors import InputError
-from jaspertc.model.lengths import Ratio, check_ratio
+from jaspertc.model.lengths import LARGEST, Ratio, check_ratio
 from jaspertc.types import IntArray, is_integer
 
 # Texts are batched by length within a chunk. 1024 short texts fill a CPU's batches, 4096 a GPU's; more only
@@ -176,6 +176,28 @@ def token_ids(index: int, row: Sequence[int] | IntArray) -> IntArray:
             f"row {index} has shape {ids.shape} and type {ids.dtype}, it must be one or more integers"
         )
     return ids.astype(np.int64)
+
+
+def token_counts(lengths: Sequence[int] | IntArray) -> IntArray:
+    """A caller's lengths of texts as an array, shape (N,).
+
+    Raises:
+        InputError: not integers >= 1.
+    """
+    try:
+        counts = np.asarray(lengths)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"lengths is not a list of integers: {error}") from error
+    if counts.ndim != 1 or (len(counts) and counts.dtype.kind not in "iu"):
+        raise InputError(
+            f"lengths is {lengths!r:.80}, it must be a list of integers: how many tokens each text has"
+        )
+    wrong = np.flatnonzero((counts < 1) | (counts > LARGEST))
+    if len(wrong):
+        raise InputError(
+            f"lengths is {counts[wrong[0]]} at text {wrong[0]}, it must be an integer >= 1 (and <= {LARGEST})"
+        )
+    return counts.astype(np.int64)
 
 
 def check_dims(dims: object, trained: Iterable[int]) -> None:

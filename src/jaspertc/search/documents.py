@@ -47,6 +47,11 @@ def check_document(document: Document) -> None:
         raise InputError(f"{where}: metadata is {document.metadata!r:.80}, it must be a mapping")
     check_metadata(where, document.metadata)
     if document.source is not None:
+        if not isinstance(document.source, str):
+            raise InputError(
+                f"{where}: source is {document.source!r:.80} of type {type(document.source).__name__}, "
+                "it must be a string or None"
+            )
         check_unicode(where, "source", document.source)
 
 

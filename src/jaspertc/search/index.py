@@ -78,8 +78,10 @@ class SearchIndex:
         Raises:
             IndexFileError: the file is missing, no index, damaged or of a newer format; or it was built with
                 another model or width.
+            InputError: path or embedder is of another type.
             RatioError: ratio is out of range, or below 1 for a model without a compressor.
         """
+        _check_types(path, embedder)
         if ratio is not None:
             check_ratio(embedder, ratio)
         return cls._open(Path(path), embedder, ratio)
@@ -109,9 +111,10 @@ class SearchIndex:
         Raises:
             IndexFileError: as ``open``; or the file cannot be created, or has another storage or other
                 passages.
-            InputError: storage or passage_tokens is not allowed.
+            InputError: storage or passage_tokens is not allowed, or path or embedder is of another type.
             RatioError: ratio is out of range, or below 1 for a model without a compressor.
         """
+        _check_types(path, embedder)
         path = Path(path)
         check_ratio(embedder, embedder.default_ratio if ratio is None else ratio)
         check_storage(storage or "float32")
@@ -318,6 +321,16 @@ class SearchIndex:
         if unit is not None:
             self._usage.note(unit, [hit.number for hit in hits])
         return hits
+
+
+def _check_types(path: object, embedder: object) -> None:
+    if not isinstance(path, (str, Path)):
+        raise InputError(f"path is {path!r:.80} of type {type(path).__name__}, it must be a string or a Path")
+    if not hasattr(embedder, "default_ratio"):
+        raise InputError(
+            f"embedder is {embedder!r:.80} of type {type(embedder).__name__}, it must be an Embedder, "
+            "such as Embedder.load('mini')"
+        )
 
 
 @contextmanager
