@@ -251,10 +251,10 @@ def test_rows_that_are_not_token_ids(model, row):
         model.encode_ids([[1, 2], row])
 
 
-@pytest.mark.parametrize("wrong", [-1, 320, 10**12])
+@pytest.mark.parametrize("wrong", [-1, 320, 10**12, np.uint64(2**63)])
 def test_ids_of_another_vocabulary(model, wrong):
-    with pytest.raises(InputError, match=f"token id {wrong} .*vocabulary of 320"):
-        model.encode_ids([[1, 2], [3, wrong]])
+    with pytest.raises(InputError, match=f"row 1: token id {wrong} .*vocabulary of 320"):
+        model.encode_ids([[1, 2], np.array([3, wrong], dtype=np.asarray(wrong).dtype)])
 
 
 def test_everything_is_one_tree():

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from jaspertc.engine.precision import check_precision
 from jaspertc.errors import InputError
+from jaspertc.model.compressors.lookup import check_ids
 from jaspertc.model.lengths import LARGEST, Ratio, check_ratio
 from jaspertc.types import IntArray, is_integer
 
@@ -161,11 +162,11 @@ def _is_row(texts: object) -> bool:
     return readable and getattr(texts, "ndim", 1) == 1
 
 
-def token_ids(index: int, row: Sequence[int] | IntArray) -> IntArray:
+def token_ids(index: int, row: Sequence[int] | IntArray, vocabulary: int) -> IntArray:
     """Row ``index`` of a caller's token ids as an array, shape (L,).
 
     Raises:
-        InputError: not one or more integers.
+        InputError: not one or more integers, or one is not below ``vocabulary``.
     """
     try:
         ids = np.asarray(row)
@@ -175,6 +176,7 @@ def token_ids(index: int, row: Sequence[int] | IntArray) -> IntArray:
         raise InputError(
             f"row {index} has shape {ids.shape} and type {ids.dtype}, it must be one or more integers"
         )
+    check_ids(ids, vocabulary, f"row {index}: ")
     return ids.astype(np.int64)
 
 

@@ -167,7 +167,8 @@ class TextSide:
     ) -> FloatArray:
         """See ``Embedder.encode_ids``."""
         inputs.check_rows(rows)
-        ids = [inputs.token_ids(index, row) for index, row in enumerate(rows)]
+        vocabulary = self._checkpoint.info.config.backbone.vocab_size
+        ids = [inputs.token_ids(index, row, vocabulary) for index, row in enumerate(rows)]
         if not ids:
             return self._no_vectors
         lengths = np.array([len(row) for row in ids], dtype=np.int64)

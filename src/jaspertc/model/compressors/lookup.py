@@ -87,13 +87,14 @@ class FoldedTable:
             self._ready[missing] = True
 
 
-def check_ids(ids: IntArray, rows: int) -> None:
-    """Raise InputError unless all ids, shape (T,), are rows of a table of so many."""
+def check_ids(ids: IntArray, rows: int, where: str = "") -> None:
+    """Raise InputError, beginning with ``where``, unless all ids, shape (T,), are rows of a table of so
+    many."""
     lowest, highest = int(ids.min()), int(ids.max())
     if lowest < 0 or highest >= rows:
         wrong = lowest if lowest < 0 else highest
         raise InputError(
-            f"token id {wrong} is outside this model's vocabulary of {rows} tokens; "
+            f"{where}token id {wrong} is outside this model's vocabulary of {rows} tokens; "
             "were the ids made by another model's tokenizer?"
         )
 
