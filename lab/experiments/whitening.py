@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from jaspertc import Embedder
-from jaspertc.checkpoint import load_checkpoint, resolve, save_checkpoint
+from jaspertc.checkpoint import load_checkpoint, resolve
 from jaspertc.checkpoint.parts import scaled_head, turned_head
+from jaspertc.checkpoint.save import save_changed
 from jaspertc.files.json_lines import read_objects
 from jaspertc.teaching.keys import place_of
 
@@ -50,17 +51,7 @@ def main() -> None:
     encoder = turned_head(checkpoint.encoder.float(), sample, info.config.embedding_dims)
     strengths = torch.linalg.eigvalsh(sample.double().T @ sample.double()).flip(0)
     factors = (strengths / strengths[0]).clamp(min=WEAKEST) ** -options.exponent
-    save_checkpoint(
-        options.folder,
-        scaled_head(encoder, factors.float()),
-        tokenizer_json=checkpoint.tokenizer.to_json(),
-        prompts=info.prompts,
-        default_prompt_name=info.default_prompt_name,
-        weights="int8",
-        max_length=info.max_length,
-        fallback_id=info.fallback_id,
-        piece_length=info.piece_length,
-    )
+    save_changed(options.folder, checkpoint, scaled_head(encoder, factors.float()), weights="int8")
 
 
 if __name__ == "__main__":

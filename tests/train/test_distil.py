@@ -511,15 +511,18 @@ def test_a_later_stage_is_trained_anew_from_a_complete_one(make_run) -> None:
     assert any(not torch.equal(old[name], value) for name, value in weights(recipe, last.name).items())
 
 
-def test_a_state_of_other_settings_is_refused(make_run) -> None:
-    recipe = make_run()
-
+def run_and_stop_at(recipe: Path, step: int) -> None:
     def stop(stage: StageConfig, report: StepReport) -> None:
-        if report.step == 4:
+        if report.step == step:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         Distillation(read_recipe(recipe)).run(on_step=stop)
+
+
+def test_a_state_of_other_settings_is_refused(make_run) -> None:
+    recipe = make_run()
+    run_and_stop_at(recipe, 4)
     change(recipe, "learning_rate = 1e-3", "learning_rate = 2e-3")
     with pytest.raises(TrainingError, match=r"step-00000003 .*1-distil\.learning_rate was 0\.001, is 0\.002"):
         Distillation(read_recipe(recipe)).run()
@@ -553,13 +556,7 @@ def test_damaged_tokens_are_named(make_run, name: str, content: bytes | int | No
 
 def test_a_damaged_state_is_named_and_other_folders_are_let_be(make_run) -> None:
     recipe = make_run()
-
-    def stop(stage: StageConfig, report: StepReport) -> None:
-        if report.step == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        Distillation(read_recipe(recipe)).run(on_step=stop)
+    run_and_stop_at(recipe, 4)
     stage = recipe.parent / "run" / "1-distil"
     (stage / "step-foo").mkdir()
     for content in ("{}", "[]"):

@@ -35,7 +35,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jaspertc import Embedder
-from jaspertc.checkpoint import load_checkpoint, resolve, save_checkpoint
+from jaspertc.checkpoint import load_checkpoint, resolve
+from jaspertc.checkpoint.save import save_changed
 from jaspertc.engine.embedder import Embedder as Engine
 from jaspertc.engine.precision import normalized
 from jaspertc.losses import contrastive_loss, positive_indices
@@ -180,16 +181,7 @@ def gains_of(encoder: Encoder, embedder: Engine, task: RetrievalSet) -> dict[flo
 
 def save(encoder: Encoder, embedder: Engine, folder: Path) -> None:
     """A trained model as a checkpoint, to be judged by other commands."""
-    info = embedder.checkpoint.info
-    save_checkpoint(
-        folder,
-        encoder,
-        tokenizer_json=embedder.checkpoint.tokenizer.to_json(),
-        prompts=info.prompts,
-        default_prompt_name=info.default_prompt_name,
-        weights="float32",
-        piece_length=info.piece_length,
-    )
+    save_changed(folder, embedder.checkpoint, encoder, weights="float32")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -111,13 +111,7 @@ def turned_head(encoder: Encoder, vectors: Tensor, dims: int) -> Encoder:
     second_moment = vectors.double().T @ vectors.double()
     _, directions = torch.linalg.eigh(second_moment)
     turn = directions.flip(1)[:, :dims].T
-    result = with_head(encoder, dims)
-    new = result.head.linear
-    assert isinstance(new, nn.Linear)
-    with torch.no_grad():
-        new.weight.copy_(turn @ old.weight.double())
-        new.bias.copy_(turn @ old.bias.double() if old.bias is not None else torch.zeros(dims))
-    return result
+    return _multiplied(encoder, turn, HeadConfig(dims=dims))
 
 
 def with_turn(encoder: Encoder, turn: Tensor, widths: Sequence[int]) -> Encoder:
@@ -128,13 +122,26 @@ def with_turn(encoder: Encoder, turn: Tensor, widths: Sequence[int]) -> Encoder:
         widths: ascending.
     """
     old = encoder.head.linear
-    dims, bias = encoder.config.embedding_dims, None if old is None else old.bias
-    head = HeadConfig(dims=dims, bias=bias is not None, matryoshka=tuple(widths))
+    bias = old is not None and old.bias is not None
+    return _multiplied(
+        encoder, turn.double(), HeadConfig(dims=len(turn), bias=bias, matryoshka=tuple(widths))
+    )
+
+
+def _multiplied(encoder: Encoder, matrix: Tensor, head: HeadConfig) -> Encoder:
+    """The encoder with a head of this kind that gives its vectors, before normalisation, times a matrix.
+
+    Args:
+        matrix: float64, shape (dims of ``head``, R).
+    """
+    old = encoder.head.linear
     result = _rebuilt(encoder, replace(encoder.config, head=head), "head.", 0)
     new = result.head.linear
     assert isinstance(new, nn.Linear)
     with torch.no_grad():
-        new.weight.copy_(turn if old is None else turn.double() @ old.weight.double())
-        if bias is not None:
-            new.bias.copy_(turn.double() @ bias.double())
+        new.weight.copy_(matrix if old is None else matrix @ old.weight.double())
+        if new.bias is not None:
+            new.bias.copy_(
+                torch.zeros(head.dims) if old is None or old.bias is None else matrix @ old.bias.double()
+            )
     return result

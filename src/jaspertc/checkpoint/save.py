@@ -16,7 +16,7 @@ from jaspertc.checkpoint.files import (
     save_file,
 )
 from jaspertc.checkpoint.layouts import FORMAT, stored_prefixes
-from jaspertc.checkpoint.load import BUILT_IN, TOKENIZER
+from jaspertc.checkpoint.load import BUILT_IN, TOKENIZER, Checkpoint
 from jaspertc.errors import CheckpointError
 from jaspertc.files.aside import folder_aside, writing
 from jaspertc.model.encoder import Encoder
@@ -103,6 +103,39 @@ def save_checkpoint(
         save_file(_tensors(encoder, weights), str(aside / WEIGHTS), metadata={"format": "pt"})
         (aside / WEIGHTS).chmod(0o644)
     return folder
+
+
+def save_changed(
+    folder: str | Path,
+    checkpoint: Checkpoint,
+    encoder: Encoder,
+    *,
+    weights: str = "keep",
+    notes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write an encoder that was made from a checkpoint, with all else that the checkpoint has.
+
+    Args:
+        weights, notes, overwrite: as ``save_checkpoint``'s; notes are added to the checkpoint's.
+
+    Raises:
+        CheckpointError: as ``save_checkpoint``.
+    """
+    info = checkpoint.info
+    return save_checkpoint(
+        folder,
+        encoder,
+        tokenizer_json=checkpoint.tokenizer.to_json(),
+        prompts=info.prompts,
+        default_prompt_name=info.default_prompt_name,
+        max_length=info.max_length,
+        fallback_id=info.fallback_id,
+        piece_length=info.piece_length,
+        weights=weights,
+        notes={**info.notes, **(notes or {})},
+        overwrite=overwrite,
+    )
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:

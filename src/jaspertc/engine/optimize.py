@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaspertc.checkpoint import Checkpoint, load_checkpoint, resolve, save_checkpoint
+from jaspertc.checkpoint import Checkpoint, load_checkpoint, resolve
 from jaspertc.checkpoint.files import weight_files
 from jaspertc.checkpoint.layouts import read_info
-from jaspertc.checkpoint.save import check_folder
+from jaspertc.checkpoint.save import check_folder, save_changed
 from jaspertc.engine.embedder import Embedder
 from jaspertc.engine.options import LongTextWarning
 from jaspertc.engine.runtimes.openvino.runtime import OpenVINORuntime
@@ -108,23 +108,17 @@ def optimize(
         gains = {part: measure(f"all but {part}", frozenset([part])).worst for part in parts}
         order = sorted(parts, key=lambda part: -gains[part])
         exact, accuracy = _fewest(order, measure, least)
-    info = measure.checkpoint.info
     note = {
         "exact": list(exact),
         "worst cosine": round(accuracy.worst, 6),
         "mean cosine": round(accuracy.mean, 6),
         "texts": len(texts),
     }
-    save_checkpoint(
+    save_changed(
         out,
+        measure.checkpoint,
         measure.encoder(frozenset(exact)),
-        tokenizer_json=measure.checkpoint.tokenizer.to_json(),
-        prompts=info.prompts,
-        default_prompt_name=info.default_prompt_name,
-        max_length=info.max_length,
-        fallback_id=info.fallback_id,
-        piece_length=info.piece_length,
-        notes={**info.notes, NOTE: note},
+        notes={NOTE: note},
         overwrite=overwrite,
     )
     return Optimized(

@@ -12,18 +12,19 @@ from jaspertc.errors import InputError, VectorError
 from jaspertc.types import FloatArray, VectorArray
 
 PRECISIONS = ("float32", "float16", "int8", "ubinary")
-SMALL, LARGE = 1e-12, 1e12  # lengths between which squares keep all digits in float32
 
 
 def normalized(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Unit length along the last axis, whatever it was; a zero vector stays zero."""
-    with np.errstate(over="ignore"):
-        norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    if norms.size and not SMALL < norms.min() <= norms.max() < LARGE:  # squares are lost, or there are zeros
-        largest = np.abs(vectors).max(axis=-1, keepdims=True)
-        vectors = vectors / np.where((largest > 0) & np.isfinite(largest), largest, 1)
-        norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    """Unit length along the last axis; a zero vector stays zero."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     unit: npt.NDArray[Any] = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+    return unit
+
+
+def directions(vectors: npt.NDArray[Any]) -> FloatArray:
+    """``normalized`` in float32, of a caller's vectors, whose squares may be beyond all floats."""
+    _, exponents = np.frexp(np.abs(vectors).max(axis=-1, keepdims=True, initial=0))
+    unit: FloatArray = normalized(np.ldexp(vectors, -exponents)).astype(np.float32, copy=False)
     return unit
 
 
@@ -98,7 +99,7 @@ def similarity(a: VectorArray, b: VectorArray) -> FloatArray:
         agreement: FloatArray = signs_a @ signs_b.T / signs_a.shape[1]
         return agreement
     wide = [part if part.dtype == np.float64 else part.astype(np.float32) for part in (a, b)]
-    left, right = (normalized(part).astype(np.float32, copy=False) for part in wide)
+    left, right = map(directions, wide)
     cosines: FloatArray = left @ right.T
     return np.clip(cosines, -1, 1, out=cosines)
 

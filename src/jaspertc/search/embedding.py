@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaspertc.engine.precision import normalized
+from jaspertc.engine.precision import directions
 from jaspertc.errors import IndexFileError, InputError, RatioError
 from jaspertc.search.passages import Passage, cut
 from jaspertc.search.rows import Content, stored_content
@@ -115,8 +115,7 @@ class Embedding:
             raise InputError(f"vector has shape {given.shape}, it must have ({self._info.dims},)")
         if not np.isfinite(given).all():
             raise InputError("vector has values that are not finite; give the query's own vector")
-        unit: FloatArray = normalized(given).astype(np.float32)
-        return unit
+        return directions(given)
 
     def _count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(row) for row in self.embedder.tokenize(texts)]

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
-from jaspertc.checkpoint import Checkpoint, save_checkpoint
+from jaspertc.checkpoint import Checkpoint
 from jaspertc.checkpoint.parts import with_turn
+from jaspertc.checkpoint.save import save_changed
 from jaspertc.engine.optimize import NOTE
 from jaspertc.errors import CheckpointError, InputError
 from jaspertc.recipe.texts import PairTexts
@@ -164,17 +165,10 @@ def turn_checkpoint(
     Raises:
         CheckpointError: ``out`` exists.
     """
-    info = checkpoint.info
-    save_checkpoint(
+    save_changed(
         out,
+        checkpoint,
         with_turn(checkpoint.encoder, torch.from_numpy(turn), widths),
-        tokenizer_json=checkpoint.tokenizer.to_json(),
-        prompts=info.prompts,
-        default_prompt_name=info.default_prompt_name,
-        max_length=info.max_length,
-        fallback_id=info.fallback_id,
-        piece_length=info.piece_length,
         weights="int8" if checkpoint.has_int8_weights else "keep",
-        notes=info.notes,
         overwrite=overwrite,
     )
