@@ -210,12 +210,49 @@ def test_texts_are_embedded_and_searched_without_torch(tmp_path: Path, engine: C
     assert (np.load(tmp_path / "vectors.npy") * expected).sum(axis=1).min() >= least
 
 
+def test_auto_takes_what_was_measured_without_torch(tmp_path: Path) -> None:
+    engines = [engine.name for engine in (OPENVINO, ONNX_RUNTIME) if engine.can_compute("bert")]
+    run(
+        """
+        import json
+        from pathlib import Path
+        from jaspertc import Embedder
+        from jaspertc.engine.measuring import measure_runtimes
+        from jaspertc.engine.runtimes import choosing
+
+        os.environ["JASPERTC_CACHE"], choosing.ROUNDS = sys.argv[1], 1
+        found = measure_runtimes("mini").candidates
+        assert {item.runtime for item in found} == set(sys.argv[2:]), found
+        assert all(item.cosine > 0.99 for item in found), found
+        (path,) = Path(sys.argv[1], "runtimes").iterdir()
+        content = json.loads(path.read_text())
+        for name in sys.argv[2:]:
+            for item in content["candidates"]:
+                fast = (item["runtime"], item["dtype"]) == (name, "float32")
+                item["query_ms"] = item["text_ms"] = 1 if fast else 100
+            path.write_text(json.dumps(content))
+            model = Embedder.load("mini")
+            assert (model.runtime.name, model.runtime.precision) == (name, "float32")
+            assert Embedder.load("mini", dtype="int8").runtime.precision == "int8"
+        """,
+        tmp_path,
+        *engines,
+    )
+
+
 def test_where_neither_engine_is_installed_the_error_names_what_to_install() -> None:
     run(
         """
         import jaspertc
+        from jaspertc.engine.measuring import measure_runtimes
         from jaspertc.errors import MissingExtraError
 
+        try:
+            measure_runtimes("mini")
+        except MissingExtraError as error:
+            assert "pip install 'jaspertc[cpu]'" in str(error), error
+        else:
+            raise AssertionError("measured")
         for runtime, extra in (("auto", "cpu"), ("openvino", "cpu"), ("onnxruntime", "onnx")):
             try:
                 jaspertc.Embedder.load(runtime=runtime)

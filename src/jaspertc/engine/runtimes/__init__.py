@@ -62,7 +62,10 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
 
 
 def _light_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> Runtime:
-    """Where PyTorch is not installed. ``auto`` is OpenVINO, or ONNX Runtime where only that is installed."""
+    """Where PyTorch is not installed. ``auto`` is what was measured, or OpenVINO, or else ONNX Runtime."""
+    measured = remembered(checkpoint) if name == "auto" and dtype == "auto" else None
+    if measured is not None:
+        name, dtype = measured.fastest.runtime, measured.fastest.dtype
     engines = {engine.name: engine for engine in (OPENVINO, ONNX_RUNTIME)}
     if name == "auto":
         kind = checkpoint.info.config.backbone.kind

@@ -20,8 +20,8 @@ from jaspertc.engine.runtimes.openvino.runtime import OPENVINO
 from jaspertc.errors import DataFileError, InputError
 from jaspertc.files.hashes import content_id
 from jaspertc.files.json_files import read_json, write_json
-from jaspertc.machine import cpu_has_bfloat16
-from jaspertc.pytorch import torch
+from jaspertc.machine import cpu_has_bfloat16, thread_count
+from jaspertc.pytorch import HAS_TORCH, torch
 from jaspertc.reports.origin import processor, versions
 from jaspertc.types import FloatArray, IntArray
 
@@ -78,11 +78,11 @@ class Measured:
 
 def candidates(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """Runtimes and dtypes that a model may be computed by on a CPU; none is less exact than its weights."""
-    stored = checkpoint.encoder.backbone.token_table.weight.dtype
-    dtypes = ["float32"]
-    if cpu_has_bfloat16() and (stored == torch.bfloat16 or checkpoint.has_int8_weights):
-        dtypes = ["bfloat16", "float32"]
-    found = [("torch", dtype) for dtype in dtypes]
+    rounded = checkpoint.has_int8_weights or (
+        HAS_TORCH and checkpoint.encoder.backbone.token_table.weight.dtype == torch.bfloat16
+    )
+    dtypes = ["bfloat16", "float32"] if rounded and cpu_has_bfloat16() else ["float32"]
+    found = [("torch", dtype) for dtype in dtypes if HAS_TORCH]
     kind, int8 = checkpoint.info.config.backbone.kind, ["int8"] * checkpoint.has_int8_weights
     if ONNX_RUNTIME.can_compute(kind):
         found = [(ONNX_RUNTIME.name, dtype) for dtype in [*int8, "float32"]] + found
@@ -97,15 +97,18 @@ def measure(checkpoint: Checkpoint, load: Loaded) -> Measured:
     Args:
         load: what gives a candidate's vectors of token ids, by runtime and dtype. All candidates are in
             memory at one time.
+
+    Raises:
+        MissingExtraError: nothing that could compute it is installed.
     """
     shape, random = checkpoint.info.config.backbone, np.random.default_rng(0)
     rows, query = (
         [random.integers(0, shape.vocab_size, min(length, shape.max_positions)) for length in lengths]
         for lengths in (TEXTS, (QUERY,))
     )
-    pairs = candidates(checkpoint)
+    pairs = candidates(checkpoint) or [(OPENVINO.name, "float32")]  # whose error says what to install
     encoders = {pair: load(*pair) for pair in pairs}
-    exact = encoders["torch", "float32"](rows)
+    exact = next(encoders[pair] for pair in reversed(pairs) if pair[1] == "float32")(rows)
     cosines = {pair: _lowest_cosine(encode(rows), exact) for pair, encode in encoders.items()}
     queries, texts = _times(encoders, query), _times(encoders, rows)
     measured = Measured(
@@ -147,7 +150,7 @@ def made_of(checkpoint: Checkpoint) -> dict[str, str]:
     """What times depend on."""
     return {
         "processor": processor(),
-        "threads": str(torch.get_num_threads()),
+        "threads": str(thread_count()),
         "versions": json.dumps(versions("jaspertc", "torch", "openvino", "onnxruntime")),
         "files": content_id(json.dumps(checkpoint.stamps)),
     }
