@@ -94,6 +94,6 @@ def test_more_threads_than_the_cores_can_have_use_for(model_folder, texts):
         run(model_folder, "--texts", texts, "--threads", 100_000)
 
 
-def test_a_file_where_the_folder_of_results_should_be(model_folder, texts):
+def test_a_file_where_the_folder_of_results_should_be_is_found_first(model_folder, texts):
     with pytest.raises(DataFileError, match=r"texts\.txt could not be written .*a file is where a folder"):
-        run(model_folder, "--texts", texts, "--rounds", "1", "--ratio", "1", "--output", texts)
+        run(model_folder, "--texts", texts.parent / "missing.jsonl", "--output", texts)

@@ -141,8 +141,11 @@ def save_changed(
 def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise CheckpointError if ``folder`` is there, is not an empty folder, and must not be replaced.
 
-    Only a checkpoint is ever replaced.
+    Only a checkpoint is ever replaced. The error is also raised where a file is in the way.
     """
+    above = next(part for part in folder.absolute().parents if part.exists())
+    if not above.is_dir():
+        raise CheckpointError(f"{folder} cannot be made, since {above} is a file; choose another folder")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not folder.is_dir():

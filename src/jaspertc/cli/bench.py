@@ -61,6 +61,7 @@ def bench(
     from jaspertc.engine.embedder import Embedder
     from jaspertc.errors import InputError
     from jaspertc.evaluation.dial import turn_dial
+    from jaspertc.files.aside import writing
     from jaspertc.machine import set_threads
 
     most = MOST_THREADS * (os.cpu_count() or 1)
@@ -68,6 +69,9 @@ def bench(
         raise InputError(f"--threads is {threads}, it must be 1 to {most}: {MOST_THREADS} a core")
     if threads is not None:
         set_threads(threads)
+    if output is not None:
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
     chosen = _texts(texts, text_field, count)
     embedder = Embedder.load(model, device=device, dtype=dtype, runtime=runtime)
     options = {"threshold": threshold, "prompt_name": prompt_name}
@@ -220,8 +224,6 @@ def _write(folder: Path, embedder: "Embedder", settings: "Sequence[Setting]", to
         contents |= {"dial.svg": drawn.svg.encode(), "dial.png": drawn.png}
     except MissingExtraError as error:
         say(f"no picture: {error}")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         with writing(folder / name), written_aside(folder / name) as file:
             file.write(content)
