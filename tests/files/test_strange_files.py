@@ -140,3 +140,9 @@ def test_folders_called_like_files(tmp_path):
         texts_of(folder)
     (folder / "part-0.jsonl").write_bytes(JSON)
     assert texts_of(folder) == ["one"]
+
+
+@pytest.mark.parametrize("read", [texts_of, count_rows])
+def test_a_name_that_is_too_long_is_named(read, tmp_path):
+    with pytest.raises(DataFileError, match=r"a{300}\.txt cannot be read: .*give another path"):
+        read(tmp_path / f"{'a' * 300}.txt")

@@ -108,9 +108,11 @@ def kind_of(path: str | Path) -> str:
     if str(path) == STDIN:
         return STDIN
     path = Path(path)
-    if path.is_dir() or is_pattern(path):
-        return FOLDER
-    if not path.exists():
+    with reading(path):  # names may be too long, or folders closed
+        if path.is_dir() or is_pattern(path):
+            return FOLDER
+        missing = not path.exists()
+    if missing:
         raise DataFileError(f"{path} does not exist; give a file, or - for standard input")
     if not path.name.lower().endswith(SUFFIXES):
         plain = ", ".join((*_PACKABLE, ".parquet"))
