@@ -1,6 +1,7 @@
 """Index files that are missing, foreign, damaged, full, locked or of another model."""
 
 import os
+import shutil
 import sqlite3
 from itertools import product
 
@@ -194,3 +195,33 @@ def test_closed_index(index):
     index.close()
     with pytest.raises(IndexFileError, match="closed"):
         index.search("q")
+
+
+def test_the_file_alone_holds_what_was_written_while_others_have_it_open(index, embedder, tmp_path):
+    with SearchIndex.open(index.path, embedder) as other:
+        other.add(make_documents(40))
+        assert other.remove(["doc-3"]) == 1
+        shutil.copy(index.path, tmp_path / "copy.db")  # and not what SQLite keeps beside it
+        with SearchIndex.open(tmp_path / "copy.db", embedder) as copy:
+            assert len(copy) == len(index) == 39
+
+
+@pytest.mark.parametrize("change", ["replaced", "moved or removed"])
+def test_a_file_that_is_another_by_now_is_not_written(index, embedder, tmp_path, change):
+    index.add(make_documents(2))
+    new = tmp_path / "new.db"
+    if change == "replaced":
+        with SearchIndex.create_or_open(new, embedder) as made:
+            made.add(make_documents(5))
+        os.replace(new, index.path)
+    else:
+        os.rename(index.path, new)
+    for use in (
+        lambda: index.add(make_documents(3)),
+        lambda: index.search("q"),
+        lambda: index.remove(["doc-0"]),
+    ):
+        with pytest.raises(IndexFileError, match=f"was {change} since it was opened"):
+            use()
+    with SearchIndex.open(index.path if change == "replaced" else new, embedder) as opened:
+        assert len(opened) == (5 if change == "replaced" else 2)

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jaspertc.errors import IndexFileError, InputError
-from jaspertc.search.schema import connect, transaction
+from jaspertc.search.schema import connect, move_changes, transaction
 
 
 class Connections:
     """Each thread that uses an index at a time has a connection of its own; they are kept for the next.
 
-    A process that was forked opens its own: SQLite's must not cross a fork.
+    A process that was forked opens its own: SQLite's must not cross a fork. All are of the file that was there
+    when the first was opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,6 +24,7 @@ class Connections:
         self._parents: list[sqlite3.Connection] = []  # never closed: that would give up the parent's locks
         self._process = os.getpid()
         self._closed = False
+        self._file: tuple[int, int] | None = None  # device and number
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._writer: int | None = None  # the thread that holds it
@@ -40,12 +42,13 @@ class Connections:
         """A connection outside a transaction.
 
         Raises:
-            IndexFileError: the index was closed, or the file cannot be opened.
+            IndexFileError: the index was closed, the file cannot be opened, or is another one by now.
         """
         with self._lock:
             if self._closed:
                 raise IndexFileError(f"{self.path} was closed; open the index again")
             self._after_fork()
+            self._check_file()
             connection = self._idle.pop() if self._idle else None
         connection = connection or connect(self.path, "rw")
         try:
@@ -77,11 +80,13 @@ class Connections:
         with self._writing, self._as_writer(), self.borrowed() as connection:
             if lock_seconds is None:
                 yield connection
+                move_changes(connection)
                 return
             (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
             connection.execute(f"PRAGMA busy_timeout = {int(1000 * lock_seconds)}")
             try:
                 yield connection
+                move_changes(connection)
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {before}")
 
@@ -92,6 +97,22 @@ class Connections:
             yield
         finally:
             self._writer = None
+
+    def _check_file(self) -> None:
+        """What is written to a file that was moved or replaced would be lost, or found by some threads only."""
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            if self._file is None:
+                return  # to connect says why
+            raise IndexFileError(
+                f"{self.path} was moved or removed since it was opened ({error.strerror}); open the index again"
+            ) from error
+        if (self._file or (found.st_dev, found.st_ino)) != (found.st_dev, found.st_ino):
+            raise IndexFileError(
+                f"{self.path} was replaced since it was opened; open the index again (a server: start it again)"
+            )
+        self._file = found.st_dev, found.st_ino
 
     def _after_fork(self) -> None:
         if self._process != os.getpid():

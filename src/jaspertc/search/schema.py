@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -211,6 +211,20 @@ def create_if_empty(connection: sqlite3.Connection, info: IndexInfo) -> None:
 def write_ahead(connection: sqlite3.Connection) -> None:
     """Keep changes in a file beside until they are moved: readers and a writer do not wait for each other."""
     connection.execute("PRAGMA journal_mode = WAL")
+
+
+def move_changes(connection: sqlite3.Connection) -> None:
+    """Put what was written into the file itself, as far as no reader still needs what was there before.
+
+    What is left beside it would be lost with a copy, and be taken for changes of a file put in its place.
+    """
+    (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        with suppress(sqlite3.Error):  # it is safe where it is
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {before}")
 
 
 def migrate(connection: sqlite3.Connection, path: Path, fingerprint: str | None = None) -> None:
