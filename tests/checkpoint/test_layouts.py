@@ -225,3 +225,18 @@ def test_tied_rope_settings_of_both_generations(hugging_face, tmp_path):
         old = config | {"rope_theta": theta, "rope_scaling": None}
         (copy / "config.json").write_text(json.dumps(old))
         assert np.allclose(load(copy).encode_ids(rows), expected, atol=1e-6) == same
+
+
+def test_a_default_prompt_that_is_not_there_and_a_pooling_that_is_unknown_are_named(sentence_transformer):
+    folder, _ = sentence_transformer("bert", "mean", prompts={"query": "q: "}, default_prompt_name="query")
+    settings = folder / "config_sentence_transformers.json"
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps(content | {"default_prompt_name": "nope"}))
+    with pytest.raises(CheckpointError, match=r"transformers\.json: default_prompt_name is 'nope', the"):
+        load_checkpoint(folder)
+    settings.write_text(json.dumps(content))
+    (pooling,) = folder.glob("*Pooling/config.json")
+    for named in (["mean", "cls"], "weightedmean"):
+        pooling.write_text(json.dumps({"word_embedding_dimension": 32, "pooling_mode": named}))
+        with pytest.raises(CheckpointError, match=r"pools by .*'(cls|weightedmean)'"):
+            load_checkpoint(folder)

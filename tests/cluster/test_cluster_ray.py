@@ -4,11 +4,13 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +225,20 @@ def test_too_many_workers_are_refused(
     options = ("--model", model_folder, "--output", tmp_path / "out")
     with pytest.raises(ClusterError, match="do not fit"):
         run("embed", corpus(5), *options, *ON_RAY, "--worker-cpus", "64")
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        texts = corpus(5)
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        for name in (address, f"ray://{address}"):
+            with pytest.raises(ClusterError, match=f"the cluster '{name}' cannot be reached .*refused"):
+                run("embed", texts, "--output", tmp_path / "out", "--engine", "ray", "--address", name)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, corpus: Any, tmp_path: Path) -> None:

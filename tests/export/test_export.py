@@ -236,6 +236,12 @@ def test_without_defaults_the_dial_must_be_given(make_model, exported):
     }
 
 
+@pytest.mark.parametrize("given", [{"ratio": 0.5}, {"threshold": 40}])
+def test_what_calls_take_that_give_none_needs_defaults(model_folder, tmp_path, given):
+    with pytest.raises(InputError, match=r"(ratio|threshold) is .*, for calls that give none.*leave it"):
+        export(model_folder, tmp_path / "x.onnx", defaults=False, **given)
+
+
 def test_a_model_without_compressor_has_no_dial(make_model, exported):
     folder = make_model(compressor=CompressorConfig())
     embedder = Embedder.load(folder, device="cpu", dtype="float32", runtime="torch")

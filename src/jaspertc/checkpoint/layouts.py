@@ -89,7 +89,11 @@ def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
     if not isinstance(content.get("prompts") or {}, dict):
         raise CheckpointError(f"{path}: prompts is {content['prompts']!r:.80}, it must be an object")
     prompts = {str(k): str(v) for k, v in (content.get("prompts") or {}).items() if v is not None}
-    return prompts, content.get("default_prompt_name")
+    default = content.get("default_prompt_name")
+    if default is not None and default not in prompts:
+        names = ", ".join(map(repr, prompts)) or "none"
+        raise CheckpointError(f"{path}: default_prompt_name is {default!r:.80}, the prompts are {names}")
+    return prompts, default
 
 
 def _token_limit(value: object) -> int | None:
@@ -299,10 +303,11 @@ def _pooling(folder: Path) -> str:
     names = {"mean": "mean", "mean_tokens": "mean", "cls": "first", "cls_token": "first", "lasttoken": "last"}
     chosen = [key.removeprefix("pooling_mode_") for key, value in content.items() if value is True]
     chosen = [key for key in chosen if f"pooling_mode_{key}" in content]
-    if isinstance(content.get("pooling_mode"), str):
-        chosen = [content["pooling_mode"]]
+    named = content.get("pooling_mode")
+    if named is not None:
+        chosen = named if isinstance(named, list) else [named]
     if len(chosen) != 1 or chosen[0] not in names:
-        raise CheckpointError(f"{folder} pools by {chosen}; supported is one of mean, cls and last token")
+        raise CheckpointError(f"{folder} pools by {chosen!r:.80}; supported is mean, cls or last token")
     if content.get("include_prompt") is False:
         raise CheckpointError(f"{folder} leaves the prompt's tokens out of the mean, which is not supported")
     return names[chosen[0]]

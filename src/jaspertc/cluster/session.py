@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from jaspertc.machine import set_threads
 MOST_BLOCKS = 50_000
 OBJECT_STORE_BYTES = 512 << 20
 ERROR = "error"
+REACHED_SECONDS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,7 @@ def _start(ray: Any, pool: Pool) -> None:
     address = pool.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
+            _reach(address)
             ray.init(address=address, **quiet)
         else:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -105,6 +108,13 @@ def _start(ray: Any, pool: Pool) -> None:
             f"{where} ({type(error).__name__}: {error}); give the --address of a running one, "
             "or use --engine local"
         ) from error
+
+
+def _reach(address: str) -> None:
+    """Raise OSError if nothing listens there: Ray would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_SECONDS).close()
 
 
 def _workers(ray: Any, pool: Pool) -> int:

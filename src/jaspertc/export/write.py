@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaspertc.checkpoint import load_checkpoint
 from jaspertc.checkpoint.load import TOKENIZER
-from jaspertc.errors import MissingExtraError
+from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.lengths import check_ratio
 from jaspertc.types import IntArray
 
@@ -75,6 +75,12 @@ def export(
     from jaspertc.export.products import check_weights
 
     check_weights(weights)
+    for option, value in (("ratio", ratio), ("threshold", threshold)):
+        if value is not None and not defaults:
+            raise InputError(
+                f"{option} is {value}, for calls that give none; without defaults every call gives one, "
+                "so leave it out"
+            )
     check_output(out, overwrite=overwrite)
     checkpoint = load_checkpoint(name, pooler=pooler, keep_int8=True)
     usual = checkpoint.info.config.compressor

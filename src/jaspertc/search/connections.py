@@ -14,8 +14,8 @@ from jaspertc.search.schema import connect, move_changes, transaction
 class Connections:
     """Each thread that uses an index at a time has a connection of its own; they are kept for the next.
 
-    A process that was forked opens its own: SQLite's must not cross a fork. All are of the file that was there
-    when the first was opened.
+    A process that was forked opens its own: SQLite's must not cross a fork. All are of the file that was
+    there when the first was opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -99,18 +99,18 @@ class Connections:
             self._writer = None
 
     def _check_file(self) -> None:
-        """What is written to a file that was moved or replaced would be lost, or found by some threads only."""
+        """What is written to a file that was moved or replaced is lost, or seen by some threads only."""
         try:
             found = os.stat(self.path)
         except OSError as error:
             if self._file is None:
                 return  # to connect says why
             raise IndexFileError(
-                f"{self.path} was moved or removed since it was opened ({error.strerror}); open the index again"
+                f"{self.path} was moved or removed since it was opened ({error.strerror}); open it again"
             ) from error
         if (self._file or (found.st_dev, found.st_ino)) != (found.st_dev, found.st_ino):
             raise IndexFileError(
-                f"{self.path} was replaced since it was opened; open the index again (a server: start it again)"
+                f"{self.path} was replaced since it was opened; open it again (a server: start it again)"
             )
         self._file = found.st_dev, found.st_ino
 
