@@ -1,6 +1,7 @@
 """Keys, host names, where the server listens, and other web pages."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from jaspertc import Embedder
 from jaspertc.errors import ConfigError
 from jaspertc.server.names import served_name
+from jaspertc.server.page import FILES
 from jaspertc.server.security import check_listening, is_loopback, read_keys
 from jaspertc.server.settings import ServerSettings
 
@@ -30,6 +32,18 @@ def test_keys(start: Any, model: Embedder) -> None:
         assert server.http.get(path, headers=without).status_code == 401
     for path in ("/", "/health", "/ready", "/docs", "/static/app.js"):
         assert server.http.get(path, headers=without).status_code == 200
+
+
+def test_what_the_page_loads_needs_no_key(start: Any, model: Embedder) -> None:
+    http, without = start(model, api_keys=(KEY,)).http, {"authorization": ""}
+    asked, found = set(), {"/", "/docs"}
+    while new := found - asked:
+        for path in new:
+            answer = http.get(path, headers=without)
+            assert answer.status_code == 200, path
+            found |= {f"/static/{name}" for name in re.findall(r'"(?:static|\.)/([^"]+)"', answer.text)}
+        asked |= new
+    assert asked == {"/", "/docs", *(f"/static/{name}" for name in FILES)}
 
 
 def test_without_a_key_only_local_names_are_answered(server: Any) -> None:

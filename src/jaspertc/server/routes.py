@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Awaitable, Callable
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaspertc.errors import RequestError
 from jaspertc.samples import load_samples
 from jaspertc.search.index import SearchIndex
 from jaspertc.server.flow import Embedded, Flow, Wanted
+from jaspertc.server.page import FILES, page_file
 from jaspertc.server.pictures import read_images
 from jaspertc.server.schema import (
     EmbeddingRequest,
@@ -38,19 +38,6 @@ from jaspertc.server.served import input_name
 from jaspertc.types import FloatArray
 
 Handler = Callable[[Request], Awaitable[Response]]
-STATIC = {
-    "style.css": "text/css",
-    "app.js": "text/javascript",
-    "pictures.js": "text/javascript",
-    "docs.js": "text/javascript",
-}
-PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",
-}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal, "description": text}
     for status, text in {
@@ -268,28 +255,23 @@ def make_router(flow: Flow, index: SearchIndex | None) -> tuple[APIRouter, list[
 
     @router.get("/", include_in_schema=False)
     async def page() -> Response:
-        return _static("index.html", "text/html")
+        return page_file("index.html", "text/html")
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return _static("docs.html", "text/html")
+        return page_file("docs.html", "text/html")
 
     @router.get("/static/{name}", include_in_schema=False)
     async def static(name: str) -> Response:
-        if name not in STATIC:  # names are looked up, never joined to a path
+        if name not in FILES:  # names are looked up, never joined to a path
             raise RequestError("no such file", status=404)
-        return _static(name, STATIC[name])
+        return page_file(name, FILES[name])
 
     return router, bodies
 
 
 def _described(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "jaspertc"}
-
-
-def _static(name: str, kind: str) -> Response:
-    content = files("jaspertc.server").joinpath("static", name).read_bytes()
-    return Response(content, media_type=f"{kind}; charset=utf-8", headers=PAGE_HEADERS)
 
 
 def _data(vectors: FloatArray, *, as_base64: bool) -> list[dict[str, Any]]:

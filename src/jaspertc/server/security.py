@@ -11,14 +11,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jaspertc.errors import ConfigError, RequestError
+from jaspertc.server.page import FILES
 from jaspertc.server.problems import answer
 
 KEYS_VARIABLE = "JASPERTC_API_KEYS"
 LEAST_KEY_LENGTH = 16
 # The page and its files hold nothing secret and ask for the key themselves.
-OPEN_PATHS = frozenset(
-    {"/", "/health", "/ready", "/docs", "/static/style.css", "/static/app.js", "/static/docs.js"}
-)
+OPEN_PATHS = frozenset({"/", "/health", "/ready", "/docs", *(f"/static/{name}" for name in FILES)})
 
 
 def read_keys(file: Path | None, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
