@@ -1,13 +1,18 @@
 """Several processes behind one address: what each of them loads, and uvicorn's supervisor of them."""
 
 import logging
+import os
+import signal
+import socket
 import sys
+import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
-from uvicorn.config import STARTUP_FAILURE
+from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors import Multiprocess
 
 from jaspertc.checkpoint import resolve
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jaspertc.server")
 WAITING = 2048  # connections that wait while workers load
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +77,31 @@ class Application:
         )
 
 
+class Ending(threading.Event):
+    """Also set as soon as a signal to end is in the queue: a handler must not wait for an event's lock."""
+
+    def __init__(self, queue: list[int]) -> None:
+        super().__init__()
+        self._queue = queue
+
+    def is_set(self) -> bool:
+        return super().is_set() or any(number in ENDING for number in tuple(self._queue))
+
+
 class Supervisor(Multiprocess):
-    """Notices at once when a worker dies while it is asked whether it lives."""
+    """Notices at once when a worker dies, or SIGTERM or SIGINT comes, while it waits for a worker."""
+
+    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self.should_exit = Ending(self.signal_queue)
+        for number in ENDING:
+            signal.signal(number, self._end)
+
+    def _end(self, number: int, _: FrameType | None) -> None:
+        self.signal_queue.append(number)
+        if os.name == "posix":  # elsewhere this kills
+            for process in self.processes:
+                process.process.terminate()  # what is waited for is one of them
 
     def keep_subprocess_alive(self) -> None:
         for process in self.processes:
@@ -105,9 +134,15 @@ def serve_in_workers(application: Application, workers: int) -> None:
 
 
 def _in_worker(application: Application) -> "FastAPI":
-    """The application, in a worker: what stands in its way ends the supervisor, too."""
+    """The application, in a worker: what stands in its way ends the supervisor, too.
+
+    SIGTERM ends it at once while it loads, since nothing is accepted yet.
+    """
+    finish = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         return application()
     except JasperError as error:
         logger.error("%s", error)
         sys.exit(STARTUP_FAILURE)
+    finally:
+        signal.signal(signal.SIGTERM, finish)
