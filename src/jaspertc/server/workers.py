@@ -113,7 +113,7 @@ def serve_in_workers(application: Application, workers: int) -> None:
     """Answer in so many processes, each with the model and limits of its own, until SIGTERM or SIGINT.
 
     A worker that dies is replaced. SIGHUP replaces all, one after the other; SIGTTIN adds one, SIGTTOU ends
-    one. Connections wait while the first workers load.
+    one. Connections wait while the first workers load; where it ends before one has, they are reset.
 
     Raises:
         ConfigError: the address cannot be used, or no worker can start.
