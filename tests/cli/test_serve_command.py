@@ -1,5 +1,6 @@
 """``jaspertc serve``, as a process."""
 
+import math
 import os
 import re
 import signal
@@ -16,6 +17,8 @@ import httpx
 import torch
 
 from jaspertc import Embedder
+from jaspertc.cli.serve import serve
+from jaspertc.errors import InputError
 from jaspertc.machine import thread_count
 from jaspertc.server.settings import ServerSettings
 from jaspertc.server.workers import Application
@@ -72,6 +75,12 @@ def test_mistakes_are_one_line(options: list[str], words: str) -> None:
     assert result.returncode == 1
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", [math.nan, math.inf, -1, 0, 1e-9, 1e308])
+def test_a_size_that_is_none_is_named_as_it_was_given(size: float) -> None:
+    with pytest.raises(InputError, match=re.escape(f"--max-request-mb is {size:g}, it must be")):
+        serve(max_request_mb=size)
 
 
 def test_a_taken_port_is_named(model_folder: Path) -> None:

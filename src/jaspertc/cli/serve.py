@@ -1,5 +1,6 @@
 """``jaspertc serve``: the model behind an OpenAI-compatible HTTP interface, and a page to try it."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +91,9 @@ def serve(
         raise InputError(f"--refine is {refine:g}, it goes with --index only; leave it out")
     if refine is not None and workers > 1:
         raise InputError(f"--refine goes with one worker, not {workers}; leave one of both out")
+    max_bytes = max_request_mb * 1024 * 1024
+    if not 1 <= max_bytes < math.inf:
+        raise InputError(f"--max-request-mb is {max_request_mb:g}, it must be a size in MiB, such as 8")
     settings = ServerSettings(
         name=name,
         host=host,
@@ -101,7 +105,7 @@ def serve(
         batch_tokens=batch_tokens,
         max_text_tokens=max_text_tokens,
         max_request_tokens=max_request_tokens,
-        max_request_bytes=int(max_request_mb * 1024 * 1024),
+        max_request_bytes=int(max_bytes),
         max_requests=max_requests,
         max_wait_s=max_wait,
         request_timeout_s=request_timeout,
