@@ -92,6 +92,39 @@ def test_other_web_pages(start: Any, server: Any, model: Embedder) -> None:
     assert "access-control-allow-origin" not in other.headers
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "foo",
+        "app.example.org",
+        "https://x/",
+        "https://x/path",
+        "https://X",
+        "HTTPS://x",
+        "https://x y",
+        "https://x:443",
+        "http://x:80",
+        "https://x:port",
+        "https://*.x",
+        "https://u@x",
+        "https://x\n",
+        "null",
+    ],
+)
+def test_origins_that_can_never_match(origin: str) -> None:
+    with pytest.raises(ConfigError, match="cors_origins has ") as caught:
+        ServerSettings(cors_origins=("https://app.example.org", origin))
+    assert repr(origin) in str(caught.value)
+    assert "scheme://host[:port]" in str(caught.value)
+
+
+def test_origins_that_browsers_send() -> None:
+    origins = ("https://x", "http://x:443", "http://localhost:8000", "http://[::1]:3000", "app://y-z.a_b")
+    ServerSettings(cors_origins=origins)
+    ServerSettings(cors_origins=("*",), api_keys=(KEY,))
+
+
 def test_the_page_loads_nothing_from_elsewhere(server: Any) -> None:
     for path in ("/", "/docs", "/static/app.js", "/static/docs.js", "/static/style.css"):
         answer = server.http.get(path)

@@ -1,9 +1,15 @@
 """What a server is told at start. No input or output here."""
 
 import math
+import re
 from dataclasses import dataclass, fields
 
 from jaspertc.errors import ConfigError
+
+# As browsers send it, without the usual port.
+ORIGIN = re.compile(
+    r"(?!http:.*:80$|https:.*:443$)[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +22,8 @@ class ServerSettings:
         port: 0 lets the system choose.
         api_keys: any of these opens the server; none leaves it open.
         allow_without_key: listen beyond this machine without a key, and answer under any host name.
-        cors_origins: web origins whose pages may call this server; none by default.
+        cors_origins: web origins, ``scheme://host[:port]``, whose pages may call this server, or ``*``; by
+            default none.
         allow_token_ids: accept arrays of ids of this model's own tokenizer.
         batch_tokens: compressed tokens per batch; ``None`` takes half of the runtime's own budget,
             which keeps the device busy and lets a short request in twice as often.
@@ -72,6 +79,12 @@ class ServerSettings:
             raise ConfigError(f"port is {self.port}, it must lie in 0 ... 65535; 0 lets the system choose")
         if self.slo_floor > 1:
             raise ConfigError(f"slo_floor is {self.slo_floor}, it must lie in (0, 1]")
+        for origin in self.cors_origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"cors_origins has {origin!r}, it must be scheme://host[:port] in lower case, without a "
+                    "path or the usual port, such as https://app.example.org"
+                )
         if "*" in self.cors_origins and not self.api_keys:
             raise ConfigError(
                 "cors_origins is '*' without an API key: any web page could use this server; name the "
