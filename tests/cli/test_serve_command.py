@@ -63,7 +63,8 @@ def test_serve_a_folder_and_stop(model_folder: Path, tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--host", "0.0.0.0"], "there is no API key"),
-        (["--slo-floor", "2"], "slo_floor is 2.0"),
+        (["--slo-ms", "300", "--slo-floor", "2"], "slo_floor is 2.0"),
+        (["--slo-floor", "0.3"], "--slo-floor is 0.3, it goes with --slo-ms only; leave it out"),
         (["--api-keys", "/nowhere/keys"], "cannot be read"),
         (["no-such-model"], "no model 'no-such-model'"),
     ],

@@ -47,7 +47,9 @@ def serve(
         float | None,
         typer.Option(help="Latency promise: under load, compress requests that fixed no ratio further."),
     ] = None,
-    slo_floor: Annotated[float, typer.Option(help="The lowest ratio that --slo-ms may choose.")] = 0.2,
+    slo_floor: Annotated[
+        float | None, typer.Option(help="The lowest ratio that --slo-ms may choose; default: 0.2.")
+    ] = None,
     max_wait: Annotated[
         float, typer.Option(help="Seconds; a request that would wait longer is refused with 429.")
     ] = 10.0,
@@ -89,6 +91,8 @@ def serve(
 
     if refine is not None and index is None:
         raise InputError(f"--refine is {refine:g}, it goes with --index only; leave it out")
+    if slo_floor is not None and slo_ms is None:
+        raise InputError(f"--slo-floor is {slo_floor:g}, it goes with --slo-ms only; leave it out")
     if refine is not None and workers > 1:
         raise InputError(f"--refine goes with one worker, not {workers}; leave one of both out")
     max_bytes = max_request_mb * 1024 * 1024
@@ -111,7 +115,7 @@ def serve(
         request_timeout_s=request_timeout,
         body_timeout_s=body_timeout,
         slo_ms=slo_ms,
-        slo_floor=slo_floor,
+        slo_floor=ServerSettings.slo_floor if slo_floor is None else slo_floor,
         threads=threads,
         refine=refine,
     )
