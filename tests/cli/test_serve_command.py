@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,9 @@ pytest.importorskip("fastapi", reason="the serve extra is not installed")
 import httpx
 import torch
 
-from jaspertc import Embedder
+from jaspertc import Embedder, SearchIndex
 from jaspertc.cli.serve import serve
-from jaspertc.errors import InputError
+from jaspertc.errors import InputError, JasperError
 from jaspertc.machine import thread_count
 from jaspertc.server.settings import ServerSettings
 from jaspertc.server.workers import Application
@@ -142,15 +143,55 @@ def test_workers_share_a_port(model_folder: Path, tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["no-such-model"], "no model 'no-such-model'"),
-        (["mini", "--index", "/nowhere/index.db"], "index.db"),
+        (["mini", "--index", "/nowhere/index.db"], "no index at /nowhere/index.db"),
     ],
 )
-def test_mistakes_with_workers_end_the_command(options: list[str], words: str) -> None:
-    command = [sys.executable, "-m", "jaspertc", "serve", *options, "--workers", "2", "--port", "0"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=200)
+def test_mistakes_with_workers_are_one_line(options: list[str], words: str) -> None:
+    result = serve_in_two(options)
     assert result.returncode == 1
     assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_what_a_worker_alone_can_find_ends_the_command(model: Embedder, tmp_path: Path) -> None:
+    SearchIndex.create_or_open(tmp_path / "index.db", model).close()
+    result = serve_in_two(["mini", "--index", str(tmp_path / "index.db")])
+    assert result.returncode == 1
+    assert "was built with" in result.stderr
+    assert result.stderr.splitlines()[-1] == "jaspertc: error: a worker could not start, for the reason above"
     assert "Traceback" not in result.stderr
+
+
+def serve_in_two(options: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jaspertc", "serve", *options, "--workers", "2", "--port", "0"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"index": Path("/nowhere/index.db")}, "no index at /nowhere/index.db"),
+        ({"index": Path(__file__)}, "not a jaspertc search index"),
+        ({"runtime": "nope"}, "runtime is 'nope', it must be auto or one of torch"),
+        ({"device": "nope"}, "device 'nope' cannot be used here"),
+        ({"device": "cuda:99", "runtime": "openvino"}, "'openvino' has 'cpu' only"),
+        ({"dtype": "nope"}, "dtype is 'nope', it must be auto"),
+        ({"dtype": "int8", "runtime": "torch"}, "dtype is 'int8', it must be auto"),
+        ({"dtype": "float16", "runtime": "openvino"}, "dtype is 'float16', the runtime 'openvino' has auto"),
+        ({"settings": ServerSettings(name="a b")}, "choose one with --name"),
+    ],
+)
+def test_what_is_known_before_a_model_is_loaded(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(JasperError, match=re.escape(words)):
+        Application(**{"model": "mini", "settings": ServerSettings()} | given).check()
+
+
+@pytest.mark.parametrize(
+    ("runtime", "dtype"), [("auto", "auto"), ("auto", "int8"), ("openvino", "bfloat16"), ("torch", "float32")]
+)
+def test_nothing_stands_in_the_way(model_folder: Path, runtime: str, dtype: str) -> None:
+    options = {"device": "cpu", "runtime": runtime, "dtype": dtype}
+    Application(model=str(model_folder), settings=ServerSettings(), **options).check()
 
 
 def test_layers_are_compiled_for_the_threads_asked_for(

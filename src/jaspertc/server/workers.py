@@ -19,6 +19,7 @@ from jaspertc.checkpoint import resolve
 from jaspertc.checkpoint.layouts import read_info
 from jaspertc.errors import ConfigError, JasperError
 from jaspertc.machine import set_threads
+from jaspertc.server.names import served_name
 from jaspertc.server.run import listen, make_config
 from jaspertc.server.settings import ServerSettings
 
@@ -67,6 +68,22 @@ class Application:
         embedder = Embedder.load(self.model, device=self.device, dtype=self.dtype, runtime=self.runtime)
         opened = None if self.index is None else SearchIndex.open(self.index, embedder)
         return create_app(embedder, self.settings, index=opened)
+
+    def check(self) -> None:
+        """What stands in its way as far as that is known before a model is loaded.
+
+        Raises:
+            JasperError: there is no such model or index, runtime, device or dtype, or the model's name cannot
+                be served.
+        """
+        from jaspertc.engine.runtimes import check_names
+        from jaspertc.search.schema import describe
+
+        read_info(resolve(self.model))
+        served_name(self.model, self.settings.name)
+        if self.index is not None:
+            describe(self.index)
+        check_names(self.runtime, device=self.device, dtype=self.dtype)
 
     def log(self) -> None:
         """Log requests, unless ``quiet``, and problems to standard error."""
@@ -117,10 +134,10 @@ def serve_in_workers(application: Application, workers: int) -> None:
 
     Raises:
         ConfigError: the address cannot be used, or no worker can start.
-        CheckpointError: there is no such model.
+        JasperError: as ``Application.check``.
     """
     application.log()
-    read_info(resolve(application.model))
+    application.check()
     with listen(application.settings) as bound:
         bound.listen(WAITING)
         config = make_config(partial(_in_worker, application), application.settings, workers=workers)
@@ -130,7 +147,7 @@ def serve_in_workers(application: Application, workers: int) -> None:
         supervisor = Supervisor(config, sockets=[bound])
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        raise ConfigError("a worker could not start, for the reason above; try without --workers")
+        raise ConfigError("a worker could not start, for the reason above")
 
 
 def _in_worker(application: Application) -> "FastAPI":

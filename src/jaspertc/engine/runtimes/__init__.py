@@ -11,7 +11,7 @@ from jaspertc.engine.runtimes.choosing import remembered
 from jaspertc.engine.runtimes.light import LightRuntime
 from jaspertc.engine.runtimes.onnx_runtime import ONNX_RUNTIME, OnnxRuntime
 from jaspertc.engine.runtimes.openvino.runtime import OPENVINO, OpenVINORuntime
-from jaspertc.engine.runtimes.torch_runtime import TorchRuntime
+from jaspertc.engine.runtimes.torch_runtime import TorchRuntime, check_dtype, choose_device
 from jaspertc.errors import InputError, MissingExtraError
 from jaspertc.model.backbones import backbone_class
 from jaspertc.model.int8 import dequantize
@@ -23,6 +23,24 @@ logger = logging.getLogger(__name__)
 RUNTIMES: dict[str, type[TorchRuntime]] = {
     runtime.name: runtime for runtime in (TorchRuntime, OpenVINORuntime, OnnxRuntime)
 }
+ENGINES = {engine.name: engine for engine in (OPENVINO, ONNX_RUNTIME)}
+
+
+def check_names(name: str, *, device: str, dtype: str) -> None:
+    """Refuse what ``build_runtime`` would refuse for any model; this takes no memory of a GPU.
+
+    Raises:
+        InputError: the runtime is unknown, or has not this device or dtype.
+    """
+    if name != "auto":
+        _check_known(name)
+    if name in ENGINES:
+        ENGINES[name].check_names(device, dtype)
+    elif HAS_TORCH:
+        if name == "torch" or dtype != "int8":
+            check_dtype(dtype)
+        if not (device.startswith("cuda") and torch.cuda.is_available()):
+            choose_device(device)
 
 
 def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> Runtime:
@@ -50,8 +68,7 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
         name = "openvino" if quantized and find_spec("openvino") is not None else "torch"
         if quantized and name == "torch":
             logger.info("int8 weights, computed in float32; for int8: pip install 'jaspertc[cpu]'")
-    if not isinstance(name, str) or name not in RUNTIMES:
-        raise InputError(f"runtime is {name!r}, it must be auto or one of {', '.join(RUNTIMES)}")
+    _check_known(name)
     encoder = checkpoint.encoder
     if name == "torch" or dtype in ("bfloat16", "float32"):
         dequantize(encoder)
@@ -61,21 +78,25 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
         return _laid_out(RUNTIMES[name](encoder, device=device, dtype=dtype))
 
 
+def _check_known(name: str) -> None:
+    if not isinstance(name, str) or name not in RUNTIMES:
+        raise InputError(f"runtime is {name!r}, it must be auto or one of {', '.join(RUNTIMES)}")
+
+
 def _light_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> Runtime:
     """Where PyTorch is not installed. ``auto`` is what was measured, or OpenVINO, or else ONNX Runtime."""
     measured = remembered(checkpoint) if name == "auto" and dtype == "auto" else None
     if measured is not None:
         name, dtype = measured.fastest.runtime, measured.fastest.dtype
-    engines = {engine.name: engine for engine in (OPENVINO, ONNX_RUNTIME)}
     if name == "auto":
         kind = checkpoint.info.config.backbone.kind
-        here = [engine.name for engine in engines.values() if engine.can_compute(kind)]
+        here = [engine.name for engine in ENGINES.values() if engine.can_compute(kind)]
         name = here[0] if here else OPENVINO.name
-    if not isinstance(name, str) or name not in engines:
+    if not isinstance(name, str) or name not in ENGINES:
         raise MissingExtraError("torch", "torch", f"the runtime {name!r}")
     assert checkpoint.mapped is not None, "so it was loaded"
     with checkpoint.mapped.releasing():
-        return _laid_out(LightRuntime(checkpoint, engines[name], device=device, dtype=dtype))
+        return _laid_out(LightRuntime(checkpoint, ENGINES[name], device=device, dtype=dtype))
 
 
 def _laid_out(runtime: Runtime) -> Runtime:

@@ -87,6 +87,13 @@ class CpuEngine:
         has_graph = getattr(backbone_class(kind), self.graph) is not None
         return has_graph and all(find_spec(package) is not None for package in self.packages)
 
+    def check_names(self, device: str, dtype: str) -> None:
+        """Raise InputError for another device than the CPU, or an unknown dtype."""
+        if device not in ("auto", "cpu"):
+            raise InputError(f"device is {device!r}, the runtime {self.name!r} has 'cpu' only; use 'torch'")
+        if dtype not in self.dtypes:
+            raise InputError(f"dtype is {dtype!r}, the runtime {self.name!r} has {', '.join(self.dtypes)}")
+
     def check(self, kind: str, device: str, dtype: str) -> str:
         """What it computes this kind of backbone in.
 
@@ -94,10 +101,7 @@ class CpuEngine:
             MissingExtraError: the engine is not installed.
             InputError: another device than the CPU, an unknown dtype, or a backbone that has no graph.
         """
-        if device not in ("auto", "cpu"):
-            raise InputError(f"device is {device!r}, the runtime {self.name!r} has 'cpu' only; use 'torch'")
-        if dtype not in self.dtypes:
-            raise InputError(f"dtype is {dtype!r}, the runtime {self.name!r} has {', '.join(self.dtypes)}")
+        self.check_names(device, dtype)
         if getattr(backbone_class(kind), self.graph) is None:
             known = ", ".join(name for name, cls in BACKBONES.items() if getattr(cls, self.graph))
             raise InputError(f"the runtime {self.name!r} has layers of {known}, not of {kind!r}; use 'torch'")

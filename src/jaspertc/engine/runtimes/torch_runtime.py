@@ -42,13 +42,18 @@ def choose_dtype(dtype: str, stored: torch.dtype, device: torch.device) -> torch
     Raises:
         InputError: not float32, bfloat16 or auto (float16 overflows in this model family).
     """
-    if dtype == "auto":
-        fast = stored == torch.bfloat16 and device.type in ("cuda", "cpu") and computes_bfloat16(device.type)
-        return torch.bfloat16 if fast else torch.float32
-    if dtype not in DTYPES:
+    check_dtype(dtype)
+    if dtype != "auto":
+        return DTYPES[dtype]
+    fast = stored == torch.bfloat16 and device.type in ("cuda", "cpu") and computes_bfloat16(device.type)
+    return torch.bfloat16 if fast else torch.float32
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise InputError unless it is float32, bfloat16 or auto (float16 overflows in this model family)."""
+    if dtype != "auto" and dtype not in DTYPES:
         hint = "; float16 overflows in this model family, use bfloat16" if dtype == "float16" else ""
         raise InputError(f"dtype is {dtype!r}, it must be auto, {' or '.join(DTYPES)}{hint}")
-    return DTYPES[dtype]
 
 
 class TorchRuntime(Runtime):
