@@ -61,23 +61,25 @@ def test_filter_and_information(server: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("body", "param", "message"),
     [
-        ({}, "query"),
-        ({"query": ""}, "query"),
-        ({"query": "  "}, "query is '  ', it must be a string that is not blank"),
-        ({"query": "x", "model": "small:document"}, "a query has the prompt query"),
-        ({"query": "x", "k": 0}, "k"),
-        ({"query": "x", "mode": "fast"}, "mode"),
-        ({"query": "x", "where": {"a": [1]}}, "where.a must be a string, number, boolean or null"),
-        ({"query": "x", "where": [1]}, "where: Input should be"),
-        ({"query": "bread " * 40_000}, "query has "),
-        ({"query": "x", "other": 1}, "other"),
+        ({}, "query", "query"),
+        ({"query": ""}, "query", "query"),
+        ({"query": "  "}, "query", "query is '  ', it must be a string that is not blank"),
+        ({"query": "\n", "mode": "text"}, "query", "query is '\\n', it must be a string that is not blank"),
+        ({"query": "x", "model": "small:document"}, "model", "a query has the prompt query"),
+        ({"query": "x", "k": 0}, "k", "k"),
+        ({"query": "x", "mode": "fast"}, "mode", "mode"),
+        ({"query": "x", "where": {"a": [1]}}, "where.a", "where.a must be a string, number, boolean or null"),
+        ({"query": "x", "where": [1]}, "where", "where: Input should be"),
+        ({"query": "bread " * 40_000}, "query", "query has "),
+        ({"query": "x", "other": 1}, "other", "other"),
     ],
 )
-def test_refusals(server: Any, body: Any, message: str) -> None:
+def test_refusals(server: Any, body: Any, param: str, message: str) -> None:
     answer = search(server, **body)
     assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == param
     assert message in answer.json()["error"]["message"]
 
 

@@ -51,6 +51,10 @@ async def search(
         raise RequestError(
             "this server has no index; start it with jaspertc serve MODEL --index FILE", status=404
         )
+    if not body.query.strip():
+        raise RequestError(
+            f"query is {body.query!r:.80}, it must be a string that is not blank", param="query"
+        )
     asked = flow.wanted(Dial(), body.model)
     prompt = flow.model.embedder.prompts.get("query", "")
     if asked.has_prompt and asked.prefix != prompt:
