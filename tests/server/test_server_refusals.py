@@ -120,6 +120,43 @@ def test_content_type_method_and_address(server: Any) -> None:
         refusal(server.http.get(path), 404)
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/tokenize", "/similarity", "/v1/search"])
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("content-encoding", "gzip", "the content encoding is 'gzip'"),
+        ("content-encoding", "BR", "the content encoding is 'br'"),
+        ("content-encoding", "identity, gzip", "the content encoding is 'identity, gzip'"),
+        ("content-type", "application/json; charset=utf-16", "the charset is 'utf-16'"),
+        ("content-type", 'application/json;x=1;Charset="latin1"', "the charset is '\"latin1\"'"),
+        ("content-type", "application/json; charset=", "the charset is ''"),
+    ],
+)
+def test_bodies_that_are_not_plain_utf_8(server: Any, path: str, name: str, value: str, words: str) -> None:
+    headers = {"content-type": "application/json", name: value}
+    answer = server.http.post(path, content=json.dumps({"input": SECRET}), headers=headers)
+    assert words in refusal(answer, 415)["message"]
+    if name == "content-encoding":
+        assert answer.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding"),
+    [
+        ("application/json", "identity"),
+        ("application/json", ""),
+        ("application/json; charset=utf-8", ""),
+        ('Application/JSON;charset="UTF-8"', "Identity"),
+        ("application/json;", ""),
+        ("application/json; x=y", ""),
+    ],
+)
+def test_plain_utf_8_is_read(server: Any, kind: str, encoding: str) -> None:
+    headers = {"content-type": kind, "content-encoding": encoding}
+    body = json.dumps({"model": "small", "input": "a"})
+    assert server.http.post("/v1/embeddings", content=body, headers=headers).status_code == 200
+
+
 def test_large_bodies(start: Any, model: Any) -> None:
     server = start(model, max_request_bytes=100_000)
     error = refusal(server.embed({"model": "small", "input": "x" * 500_000}), 413)

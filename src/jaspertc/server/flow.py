@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from jaspertc.engine.pieces import TextRows
@@ -135,15 +136,9 @@ class Flow:
         """The request's body, parsed; a large one off the event loop.
 
         Raises:
-            RequestError: 415, the content is not said to be JSON; or what ``parse`` raises.
+            RequestError: 415, the content is not said to be plain JSON in UTF-8; or what ``parse`` raises.
         """
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise RequestError(
-                f"the content type is {kind[:50]!r}; send JSON with the header "
-                "'Content-Type: application/json'",
-                status=415,
-            )
+        _check_content(request.headers)
         body = await request.body()
         return parse(body) if len(body) <= INLINE_BYTES else await self.off_loop(lambda: parse(body))
 
@@ -307,6 +302,27 @@ def finite(vectors: FloatArray) -> FloatArray:
         return check_finite(vectors, "input")
     except VectorError as error:
         raise RequestError(str(error), status=500, code="vector_not_finite") from error
+
+
+def _check_content(headers: Headers) -> None:
+    """Raise RequestError unless the headers of a request say that its body is plain JSON in UTF-8."""
+    kind, *parameters = (part.strip().lower() for part in headers.get("content-type", "").split(";"))
+    if kind != "application/json":
+        raise RequestError(
+            f"the content type is {kind[:50]!r}; send JSON with the header 'Content-Type: application/json'",
+            status=415,
+        )
+    for parameter in parameters:
+        name, _, charset = parameter.partition("=")
+        if name == "charset" and charset.strip('"') not in ("utf-8", "utf8"):
+            raise RequestError(f"the charset is {charset[:50]!r}; send JSON in UTF-8", status=415)
+    encoding = ", ".join(headers.getlist("content-encoding")).strip().lower()
+    if encoding not in ("", "identity"):
+        raise RequestError(
+            f"the content encoding is {encoding[:50]!r}; send the body as it is, without Content-Encoding",
+            status=415,
+            headers={"accept-encoding": "identity"},
+        )
 
 
 async def _left(request: Request) -> None:

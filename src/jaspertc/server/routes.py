@@ -47,7 +47,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         404: "No such model.",
         408: "The body did not arrive in time.",
         413: "The body is too large.",
-        415: "The content type is not JSON.",
+        415: "The content is not JSON in UTF-8, or has an encoding such as gzip.",
         429: "Busy; try again after the time in retry-after.",
         500: "A fault of the server.",
         503: "Stopping, or out of time.",
