@@ -307,7 +307,9 @@ def _pooling(folder: Path) -> str:
     if named is not None:
         chosen = named if isinstance(named, list) else [named]
     if len(chosen) != 1 or chosen[0] not in names:
-        raise CheckpointError(f"{folder} pools by {chosen!r:.80}; supported is mean, cls or last token")
+        raise CheckpointError(
+            f"{folder} pools by {chosen!r:.80}; supported is one of mean, cls and last token"
+        )
     if content.get("include_prompt") is False:
         raise CheckpointError(f"{folder} leaves the prompt's tokens out of the mean, which is not supported")
     return names[chosen[0]]
