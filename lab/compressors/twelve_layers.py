@@ -2,7 +2,7 @@
 
     python -m lab.compressors.twelve_layers FOLDER
 
-Their weights are kept beside this without the token table, which is the built-in model's: neither was trained.
+Their weights are kept beside this without the token table, which is the built-in model's: it was not trained.
 """
 
 import argparse
