@@ -231,6 +231,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(
     corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests have a cluster
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
     with closing(socket.socket()) as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
