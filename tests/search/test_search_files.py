@@ -225,3 +225,17 @@ def test_a_file_that_is_another_by_now_is_not_written(index, embedder, tmp_path,
             use()
     with SearchIndex.open(index.path if change == "replaced" else new, embedder) as opened:
         assert len(opened) == (5 if change == "replaced" else 2)
+
+
+def test_what_searches_taught_is_not_taken_for_changes_of_another_file(index, embedder, tmp_path):
+    index.add(make_documents(2))
+    with SearchIndex.create_or_open(tmp_path / "new.db", FakeEmbedder(dims=32)) as made:
+        made.add(make_documents(5))
+    with SearchIndex.open(index.path, embedder) as other:
+        other.search("q")  # written as it closes, while the index is open
+    index.search("q")
+    os.replace(tmp_path / "new.db", index.path)
+    index.close()
+    upkeep.check(index.path)
+    held = upkeep.contents(index.path)
+    assert (held.info.documents, held.queries) == (5, 0)

@@ -4,11 +4,11 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from jaspertc.errors import IndexFileError, InputError
-from jaspertc.search.schema import connect, move_changes, transaction
+from jaspertc.search.schema import connect, transaction, waiting
 
 
 class Connections:
@@ -77,18 +77,13 @@ class Connections:
             raise InputError(
                 f"{self.path} is being written by this call; what gives it documents must not write to it"
             )
-        with self._writing, self._as_writer(), self.borrowed() as connection:
-            if lock_seconds is None:
-                yield connection
-                move_changes(connection)
-                return
-            (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
-            connection.execute(f"PRAGMA busy_timeout = {int(1000 * lock_seconds)}")
-            try:
-                yield connection
-                move_changes(connection)
-            finally:
-                connection.execute(f"PRAGMA busy_timeout = {before}")
+        with (
+            self._writing,
+            self._as_writer(),
+            self.borrowed() as connection,
+            nullcontext() if lock_seconds is None else waiting(connection, lock_seconds),
+        ):
+            yield connection
 
     @contextmanager
     def _as_writer(self) -> Iterator[None]:
@@ -108,11 +103,12 @@ class Connections:
             raise IndexFileError(
                 f"{self.path} was moved or removed since it was opened ({error.strerror}); open it again"
             ) from error
-        if (self._file or (found.st_dev, found.st_ino)) != (found.st_dev, found.st_ino):
+        file = found.st_dev, found.st_ino
+        if self._file not in (None, file):
             raise IndexFileError(
                 f"{self.path} was replaced since it was opened; open it again (a server: start it again)"
             )
-        self._file = found.st_dev, found.st_ino
+        self._file = file
 
     def _after_fork(self) -> None:
         if self._process != os.getpid():

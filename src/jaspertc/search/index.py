@@ -63,7 +63,7 @@ class SearchIndex:
         self.ratio = info.ratio if ratio is None else float(ratio)
         self.connections = connections
         self.embedding = Embedding(embedder, info)
-        self._usage = Usage(self.path)
+        self._usage = Usage(connections)
         self._term_counts = TermCounts()
 
     @classmethod

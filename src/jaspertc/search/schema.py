@@ -111,6 +111,9 @@ def sqlite_errors(path: Path, action: str, outcome: str = "") -> Iterator[None]:
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
     """All or nothing: what is executed inside is written together, or not at all if anything is raised.
 
+    What was written is then put into the file itself, as far as no reader still needs what was there before:
+    beside it, it would be lost with a copy, and be taken for changes of a file put in its place.
+
     Args:
         connection: one that is in no transaction.
         kind: ``IMMEDIATE`` to write; ``DEFERRED`` to read all of one state, whoever writes meanwhile.
@@ -123,6 +126,20 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
         if connection.in_transaction:  # a full disk makes SQLite roll back by itself
             connection.execute("ROLLBACK")
         raise
+    if kind == "IMMEDIATE":
+        with waiting(connection, 0), suppress(sqlite3.Error):  # it is safe where it is
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@contextmanager
+def waiting(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """Inside, wait so long for what others have locked."""
+    (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {before}")
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -211,20 +228,6 @@ def create_if_empty(connection: sqlite3.Connection, info: IndexInfo) -> None:
 def write_ahead(connection: sqlite3.Connection) -> None:
     """Keep changes in a file beside until they are moved: readers and a writer do not wait for each other."""
     connection.execute("PRAGMA journal_mode = WAL")
-
-
-def move_changes(connection: sqlite3.Connection) -> None:
-    """Put what was written into the file itself, as far as no reader still needs what was there before.
-
-    What is left beside it would be lost with a copy, and be taken for changes of a file put in its place.
-    """
-    (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    connection.execute("PRAGMA busy_timeout = 0")
-    try:
-        with suppress(sqlite3.Error):  # it is safe where it is
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {before}")
 
 
 def migrate(connection: sqlite3.Connection, path: Path, fingerprint: str | None = None) -> None:

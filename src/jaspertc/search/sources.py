@@ -7,6 +7,7 @@ from typing import Self
 
 from jaspertc.errors import InputError
 from jaspertc.search.rows import remove_rows
+from jaspertc.search.schema import transaction
 
 REMOVED_AT_ONCE = 1024
 
@@ -56,11 +57,12 @@ def remove_vanished(connection: sqlite3.Connection, sources: Sequence[str]) -> i
             if not rows:
                 break
             removed += remove_rows(connection, [row[0] for row in rows])
-        connection.execute(
-            "DELETE FROM sources WHERE name = ? AND number NOT IN "
-            "(SELECT source FROM documents WHERE source IS NOT NULL)",
-            (source,),
-        )
+        with transaction(connection):
+            connection.execute(
+                "DELETE FROM sources WHERE name = ? AND number NOT IN "
+                "(SELECT source FROM documents WHERE source IS NOT NULL)",
+                (source,),
+            )
     return removed
 
 

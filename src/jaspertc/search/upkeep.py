@@ -14,7 +14,16 @@ from jaspertc.files.lines import check_new_file
 from jaspertc.search.blocks import read_vectors
 from jaspertc.search.reading import source_name
 from jaspertc.search.rows import remove_rows
-from jaspertc.search.schema import DAMAGED, FORMAT, IndexInfo, connect, migrate, read_info, sqlite_errors
+from jaspertc.search.schema import (
+    DAMAGED,
+    FORMAT,
+    IndexInfo,
+    connect,
+    migrate,
+    read_info,
+    sqlite_errors,
+    transaction,
+)
 from jaspertc.search.usage import STABLE_QUERIES, past_queries
 
 EXPORTED_ROWS = 1024
@@ -111,7 +120,7 @@ def prune(path: Path) -> int:
 
 def set_centring(path: Path, is_on: bool) -> None:
     """Whether searches use the mean of past queries."""
-    with opened(path, "write to") as (connection, _):
+    with opened(path, "write to") as (connection, _), transaction(connection):
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('centring', ?)", (int(is_on),))
 
 
@@ -220,7 +229,8 @@ def export(path: Path, output: Path) -> int:
 
 def _remove(connection: sqlite3.Connection, ids: Sequence[str]) -> int:
     removed = remove_rows(connection, ids)
-    connection.execute(
-        "DELETE FROM sources WHERE number NOT IN (SELECT source FROM documents WHERE source IS NOT NULL)"
-    )
+    with transaction(connection):
+        connection.execute(
+            "DELETE FROM sources WHERE number NOT IN (SELECT source FROM documents WHERE source IS NOT NULL)"
+        )
     return removed

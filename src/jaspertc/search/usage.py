@@ -7,14 +7,13 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from jaspertc.errors import IndexFileError
-from jaspertc.search.schema import connect, transaction
+from jaspertc.search.connections import Connections
+from jaspertc.search.schema import transaction, waiting
 from jaspertc.types import FloatArray
 
 # The mean of fewer says more about these queries than about the index: that of 50 lost on some sets.
@@ -50,8 +49,8 @@ class Usage:
     They are written once there are some, and at the end; never at the price of waiting for another writer.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
         self._lock = threading.Lock()
         self._reset()
 
@@ -75,10 +74,12 @@ class Usage:
             if not self._count:
                 return
             try:
-                with closing(connect(self._path, "rw")) as connection:
-                    connection.execute("PRAGMA busy_timeout = 0")
-                    with transaction(connection):
-                        self._write(connection)
+                with (
+                    self._connections.borrowed() as connection,
+                    waiting(connection, 0),
+                    transaction(connection),
+                ):
+                    self._write(connection)
             except (sqlite3.Error, IndexFileError):
                 return
             self._reset()
