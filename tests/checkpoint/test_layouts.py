@@ -231,12 +231,13 @@ def test_a_default_prompt_that_is_not_there_and_a_pooling_that_is_unknown_are_na
     folder, _ = sentence_transformer("bert", "mean", prompts={"query": "q: "}, default_prompt_name="query")
     settings = folder / "config_sentence_transformers.json"
     content = json.loads(settings.read_text())
-    settings.write_text(json.dumps(content | {"default_prompt_name": "nope"}))
-    with pytest.raises(CheckpointError, match=r"transformers\.json: default_prompt_name is 'nope', the"):
-        load_checkpoint(folder)
+    for default in ("nope", ["query"]):
+        settings.write_text(json.dumps(content | {"default_prompt_name": default}))
+        with pytest.raises(CheckpointError, match=r"transformers\.json: default_prompt_name is .*, the"):
+            load_checkpoint(folder)
     settings.write_text(json.dumps(content))
     (pooling,) = folder.glob("*Pooling/config.json")
-    for named in (["mean", "cls"], "weightedmean"):
+    for named in (["mean", "cls"], "weightedmean", {"mode": "cls"}):
         pooling.write_text(json.dumps({"word_embedding_dimension": 32, "pooling_mode": named}))
         with pytest.raises(CheckpointError, match=r"pools by .*'(cls|weightedmean)'"):
             load_checkpoint(folder)

@@ -160,7 +160,7 @@ def test_a_disk_that_takes_no_more_is_one_clear_line(make_encoder, tmp_path):
 
 def test_a_file_where_a_folder_should_be_is_named(make_encoder, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"file/x cannot be made, since .*file is a file"):
+    with pytest.raises(CheckpointError, match=r"file/x could not be written .*a file is where a folder"):
         save_checkpoint(tmp_path / "file" / "x", make_encoder(), tokenizer_json=None)
 
 

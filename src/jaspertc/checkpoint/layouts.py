@@ -90,7 +90,7 @@ def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
         raise CheckpointError(f"{path}: prompts is {content['prompts']!r:.80}, it must be an object")
     prompts = {str(k): str(v) for k, v in (content.get("prompts") or {}).items() if v is not None}
     default = content.get("default_prompt_name")
-    if default is not None and default not in prompts:
+    if default is not None and default not in [*prompts]:
         names = ", ".join(map(repr, prompts)) or "none"
         raise CheckpointError(f"{path}: default_prompt_name is {default!r:.80}, the prompts are {names}")
     return prompts, default
@@ -306,7 +306,7 @@ def _pooling(folder: Path) -> str:
     named = content.get("pooling_mode")
     if named is not None:
         chosen = named if isinstance(named, list) else [named]
-    if len(chosen) != 1 or chosen[0] not in names:
+    if len(chosen) != 1 or chosen[0] not in [*names]:
         raise CheckpointError(
             f"{folder} pools by {chosen!r:.80}; supported is one of mean, cls and last token"
         )

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -143,9 +144,8 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
     Only a checkpoint is ever replaced. The error is also raised where a file is in the way.
     """
-    above = next(part for part in folder.absolute().parents if part.exists())
-    if not above.is_dir():
-        raise CheckpointError(f"{folder} cannot be made, since {above} is a file; choose another folder")
+    with writing(folder, error=CheckpointError), suppress(FileNotFoundError):
+        folder.stat()
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not folder.is_dir():
