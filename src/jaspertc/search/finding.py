@@ -46,6 +46,13 @@ class Hit:
         return self.text[self.passage.start : self.passage.stop]
 
 
+def check_query(text: str) -> None:
+    """Raise InputError unless it can be looked for."""
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"query is {text!r:.80}, it must be a string that is not blank")
+    check_unicode(f"query {text!r:.80}", "it", text)
+
+
 @dataclass(frozen=True)
 class Query:
     """What is looked for; see ``SearchIndex.search``."""
@@ -57,9 +64,7 @@ class Query:
 
     def check(self) -> None:
         """Raise InputError for a value that is not acceptable."""
-        if not isinstance(self.text, str) or not self.text.strip():
-            raise InputError(f"query is {self.text!r:.80}, it must be a string that is not blank")
-        check_unicode(f"query {self.text!r:.80}", "it", self.text)
+        check_query(self.text)
         if not is_integer(self.k) or self.k < 1:
             raise InputError(f"k is {self.k!r}, it must be an integer >= 1")
         if self.mode not in MODES:

@@ -8,9 +8,9 @@ from typing import Any
 from starlette.requests import Request
 
 from jaspertc.engine.precision import normalized
-from jaspertc.errors import RequestError
+from jaspertc.errors import InputError, RequestError
 from jaspertc.search.embedding import QUERY_RATIO, check_ratio
-from jaspertc.search.finding import Hit
+from jaspertc.search.finding import Hit, check_query
 from jaspertc.search.index import SearchIndex
 from jaspertc.search.refining import refined_batches
 from jaspertc.server.flow import Flow, Wanted
@@ -51,10 +51,10 @@ async def search(
         raise RequestError(
             "this server has no index; start it with jaspertc serve MODEL --index FILE", status=404
         )
-    if not body.query.strip():
-        raise RequestError(
-            f"query is {body.query!r:.80}, it must be a string that is not blank", param="query"
-        )
+    try:
+        check_query(body.query)
+    except InputError as error:
+        raise RequestError(str(error), param="query") from error
     asked = flow.wanted(Dial(), body.model)
     prompt = flow.model.embedder.prompts.get("query", "")
     if asked.has_prompt and asked.prefix != prompt:
