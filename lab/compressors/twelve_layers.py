@@ -12,10 +12,10 @@ from pathlib import Path
 from safetensors.numpy import load_file, save_file
 
 from jaspertc.checkpoint import resolve
+from jaspertc.checkpoint.files import WEIGHTS
 
 KEPT = Path(__file__).parent / "results" / "twelve_layers.safetensors"
 TABLE = "model.embeddings.word_embeddings."
-WEIGHTS = "model.safetensors"
 
 
 def write(folder: Path) -> None:

@@ -55,12 +55,12 @@ def build_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str)
         InputError: the runtime is unknown, or has not this device or dtype.
         MissingExtraError: the runtime's package is not installed.
     """
-    if not HAS_TORCH:
-        return _light_runtime(name, checkpoint, device=device, dtype=dtype)
-    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    on_cpu = device == "cpu" or (device == "auto" and not (HAS_TORCH and torch.cuda.is_available()))
     measured = remembered(checkpoint) if name == "auto" and on_cpu and dtype == "auto" else None
     if measured is not None:
         name, dtype = measured.fastest.runtime, measured.fastest.dtype
+    if not HAS_TORCH:
+        return _light_runtime(name, checkpoint, device=device, dtype=dtype)
     if name == "auto":
         backbone = backbone_class(checkpoint.info.config.backbone.kind)
         has_graph = backbone.openvino_graph is not None
@@ -84,10 +84,7 @@ def _check_known(name: str) -> None:
 
 
 def _light_runtime(name: str, checkpoint: Checkpoint, *, device: str, dtype: str) -> Runtime:
-    """Where PyTorch is not installed. ``auto`` is what was measured, or OpenVINO, or else ONNX Runtime."""
-    measured = remembered(checkpoint) if name == "auto" and dtype == "auto" else None
-    if measured is not None:
-        name, dtype = measured.fastest.runtime, measured.fastest.dtype
+    """Where PyTorch is not installed. ``auto`` is OpenVINO, or ONNX Runtime where only that is installed."""
     if name == "auto":
         kind = checkpoint.info.config.backbone.kind
         here = [engine.name for engine in ENGINES.values() if engine.can_compute(kind)]

@@ -108,7 +108,7 @@ def measure(checkpoint: Checkpoint, load: Loaded) -> Measured:
     )
     pairs = candidates(checkpoint) or [(OPENVINO.name, "float32")]  # whose error says what to install
     encoders = {pair: load(*pair) for pair in pairs}
-    exact = next(encoders[pair] for pair in reversed(pairs) if pair[1] == "float32")(rows)
+    exact = encoders[next(pair for pair in reversed(pairs) if pair[1] == "float32")](rows)
     cosines = {pair: _lowest_cosine(encode(rows), exact) for pair, encode in encoders.items()}
     queries, texts = _times(encoders, query), _times(encoders, rows)
     measured = Measured(
