@@ -149,7 +149,7 @@ def test_refined_passages_are_those_of_an_index_made_at_that_ratio(tmp_path):
             index.add(documents)
             if name == "low":
                 assert refine(index, 0.5, seconds=0).refined == 0
-                assert refine(index, 0.5).left == 0
+                assert refine(index, np.float32(0.5)).left == 0
     low, high = (contents(tmp_path / f"{name}.db") for name in ("low", "high"))
     assert low == high
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaspertc.engine.precision import directions
 from jaspertc.errors import IndexFileError, InputError, RatioError
+from jaspertc.model.lengths import check_ratio
 from jaspertc.search.passages import Passage, cut
 from jaspertc.search.rows import Content, stored_content
 from jaspertc.search.schema import IndexInfo
@@ -135,12 +136,18 @@ def with_first(vectors: FloatArray, first: FloatArray) -> FloatArray:
     return result
 
 
-def check_ratio(embedder: "Embedder", ratio: float) -> None:
-    number = isinstance(ratio, (int, float, np.integer, np.floating)) and not isinstance(ratio, bool)
-    if not (number and 0 < ratio <= 1):
-        raise RatioError(f"ratio is {ratio!r}, it must be a number in (0, 1]; 1 keeps every token")
-    if ratio < 1 and not embedder.checkpoint.compressor.can_compress:
+def checked_ratio(embedder: "Embedder", ratio: float) -> float:
+    """A ratio as a Python number, which a database takes.
+
+    Raises:
+        RatioError: it is out of range, not one number, or below 1 for a model without a compressor.
+    """
+    value = check_ratio(ratio)
+    if value.ndim:
+        raise RatioError(f"ratio is {ratio!r:.80}, it must be one number: an index has one for all documents")
+    if value < 1 and not embedder.checkpoint.compressor.can_compress:
         raise RatioError(f"ratio is {ratio}, but this model has no compressor; leave it out, or graft one on")
+    return float(value)
 
 
 def recognised(connection: sqlite3.Connection, info: IndexInfo, embedder: "Embedder") -> IndexInfo:

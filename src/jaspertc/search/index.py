@@ -14,7 +14,7 @@ from jaspertc.search import schema
 from jaspertc.search.blocks import check_storage
 from jaspertc.search.connections import Connections
 from jaspertc.search.documents import Document, Scalar, check_unicode, checked
-from jaspertc.search.embedding import Embedding, check_options, check_ratio, check_same, recognised
+from jaspertc.search.embedding import Embedding, check_options, check_same, checked_ratio, recognised
 from jaspertc.search.finding import Hit, Query, find
 from jaspertc.search.ranking import TermCounts
 from jaspertc.search.rows import Row, remove_rows, stored_rows, write_rows
@@ -60,7 +60,7 @@ class SearchIndex:
         """For ``open`` and ``create_or_open``."""
         self.path = connections.path
         self.info = info
-        self.ratio = info.ratio if ratio is None else float(ratio)
+        self.ratio = info.ratio if ratio is None else ratio
         self.connections = connections
         self.embedding = Embedding(embedder, info)
         self._usage = Usage(connections)
@@ -83,7 +83,7 @@ class SearchIndex:
         """
         _check_types(path, embedder)
         if ratio is not None:
-            check_ratio(embedder, ratio)
+            ratio = checked_ratio(embedder, ratio)
         return cls._open(Path(path), embedder, ratio)
 
     @classmethod
@@ -116,7 +116,7 @@ class SearchIndex:
         """
         _check_types(path, embedder)
         path = Path(path)
-        check_ratio(embedder, embedder.default_ratio if ratio is None else ratio)
+        chosen = checked_ratio(embedder, embedder.default_ratio if ratio is None else ratio)
         check_storage(storage or "float32")
         if passage_tokens is not None:
             if not is_integer(passage_tokens) or passage_tokens < 0:
@@ -129,7 +129,7 @@ class SearchIndex:
             model=embedder.checkpoint.name,
             fingerprint=embedder.fingerprint,
             dims=embedder.dims,
-            ratio=float(embedder.default_ratio if ratio is None else ratio),
+            ratio=chosen,
             threshold=embedder.default_threshold,
             documents=0,
             storage=storage or "float32",
@@ -137,7 +137,7 @@ class SearchIndex:
         )
         with sqlite_errors(path, "open"), closing(schema.connect(path, "rwc")) as connection:
             schema.create_if_empty(connection, new)
-        opened = cls._open(path, embedder, ratio)
+        opened = cls._open(path, embedder, None if ratio is None else chosen)
         try:
             check_options(opened.path, opened.info, storage, passage_tokens)
         except BaseException:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaspertc.errors import InputError
-from jaspertc.search.embedding import check_ratio, with_first
+from jaspertc.search.embedding import checked_ratio, with_first
 from jaspertc.search.index import SearchIndex
 from jaspertc.search.passages import Passage
 from jaspertc.search.rows import replace_vectors
@@ -52,7 +52,7 @@ def refine(
         RatioError: ratio is out of range, or below 1 for a model without a compressor.
         InputError: seconds is below 0 or NaN.
     """
-    check_refining(index.embedding.embedder, ratio, seconds)
+    ratio = check_refining(index.embedding.embedder, ratio, seconds)
     end = math.inf if seconds is None else time.monotonic() + seconds
     refined = 0
     batches = refined_batches(index, ratio)
@@ -64,11 +64,11 @@ def refine(
     return RefineReport(refined, left)
 
 
-def check_refining(embedder: "Embedder", ratio: float, seconds: float | None) -> None:
-    """Find out early whether ``refine`` would take these. Raises as it does."""
-    check_ratio(embedder, ratio)
+def check_refining(embedder: "Embedder", ratio: float, seconds: float | None) -> float:
+    """The ratio as ``refine`` takes it: to find out early whether it would. Raises as it does."""
     if seconds is not None and not seconds >= 0:  # written so that NaN is wrong too
         raise InputError(f"seconds is {seconds}, it must be >= 0")
+    return checked_ratio(embedder, ratio)
 
 
 def refined_batches(

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from jaspertc.engine.precision import normalized
 from jaspertc.errors import InputError, RequestError
-from jaspertc.search.embedding import QUERY_RATIO, check_ratio
+from jaspertc.search.embedding import QUERY_RATIO, checked_ratio
 from jaspertc.search.finding import Hit, check_query
 from jaspertc.search.index import SearchIndex
 from jaspertc.search.refining import refined_batches
@@ -26,7 +26,7 @@ def refining(index: SearchIndex, ratio: float) -> Callable[[], bool]:
     Raises:
         RatioError: ratio is out of range, or below 1 for a model without a compressor.
     """
-    check_ratio(index.embedding.embedder, ratio)
+    ratio = checked_ratio(index.embedding.embedder, ratio)
     batches = refined_batches(index, ratio, REFINED_AT_ONCE, lock_seconds=0)
 
     def step() -> bool:
