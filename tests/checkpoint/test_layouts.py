@@ -131,12 +131,25 @@ def _prompt_left_out(folder):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"include_prompt": False}))
 
 
-def _residual(folder):
-    path = folder / "2_Dense" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"use_residual": True}))
+def _dense(option):
+    def change(folder):
+        path = folder / "2_Dense" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | option))
+
+    return change
 
 
-@pytest.mark.parametrize("change", [_two_dense_layers, _normalize_before_dense, _prompt_left_out, _residual])
+@pytest.mark.parametrize(
+    "change",
+    [
+        _two_dense_layers,
+        _normalize_before_dense,
+        _prompt_left_out,
+        _dense({"use_residual": True}),
+        _dense({"module_input_name": "token_embeddings"}),
+        _dense({"module_output_name": "other"}),
+    ],
+)
 def test_pipelines_that_we_do_not_compute_are_refused(sentence_transformer, change):
     folder, _ = sentence_transformer("bert", "mean", dense=32)
     change(folder)

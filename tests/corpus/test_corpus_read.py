@@ -80,6 +80,7 @@ def test_empty_file(tmp_path, suffix):
         (b'{"text": "x"}', "line 2: 'id' is null or missing"),
         (b'{"id": true, "text": "x"}', "line 2: 'id' is True of type bool"),
         (b'{"id": 1.5, "text": "x"}', "line 2: 'id' is 1.5 of type float"),
+        (b'{"id": "", "text": "x"}', "line 2: 'id' is '' of type str, it must be"),
         (b'{"id": "\\ud800", "text": "x"}', "line 2: 'id' has half a surrogate pair"),
         (b'{"id": 1, "text": "\xff"}', "line 2: not UTF-8 at byte 19"),
     ],

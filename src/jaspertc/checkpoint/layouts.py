@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 LEAST_PIECE = 32
 _MODULE_ORDER = ("Pooling", "Dense", "Normalize")
+_POOLED = "sentence_embedding"  # what a Dense layer reads and writes: a text's vector, not its tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +295,9 @@ def _dense(folder: Path) -> tuple[HeadConfig, dict[str, Tensor]]:
         raise CheckpointError(f"{folder} has activation {activation!r}; only Identity is supported")
     if content.get("use_residual"):
         raise CheckpointError(f"{folder} adds its input to its output (use_residual), which is not supported")
+    for key in ("module_input_name", "module_output_name"):
+        if (content.get(key) or _POOLED) != _POOLED:
+            raise CheckpointError(f"{folder} has {key} {content[key]!r}; only {_POOLED!r} is supported")
     weights = {f"head.{name}": tensor for name, tensor in read_weights(folder).items()}
     return HeadConfig(dims=content["out_features"], bias=content.get("bias", True)), weights
 

@@ -319,9 +319,10 @@ def _checked(where: str, text_field: str, text: object, id_field: str, name: obj
         raise DataFileError(
             f"{where}: {id_field!r} is {_shown(name)}, but texts before it have no id; give all one, or none"
         )
-    if isinstance(name, bool) or not isinstance(name, (str, int)):
+    if isinstance(name, bool) or not isinstance(name, (str, int)) or name == "":
         raise DataFileError(
-            f"{where}: {id_field!r} is {_shown(name)}, it must be a string or an integer, as for every text"
+            f"{where}: {id_field!r} is {_shown(name)}, it must be an integer or a string that is not empty, "
+            "as for every text"
         )
     if isinstance(name, str) and not (name.isascii() or _is_unicode(name)):
         raise DataFileError(f"{where}: {id_field!r} has half a surrogate pair, which is no valid text")
