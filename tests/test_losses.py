@@ -125,3 +125,19 @@ def test_wrong_arguments_are_named() -> None:
         soft_distillation_loss((a, a), (a, a), temperature=0.1, direction="both")
     with pytest.raises(InputError, match="needs 3 texts, not 2"):
         relative_similarity_loss(a[:2], a[:2])
+    one = units(1, 4)
+    with pytest.raises(InputError, match=r"shape is \(3, 4\), the teacher's \(1, 4\)"):
+        cosine_loss(a, one)
+    for loss in (similarity_loss, relative_similarity_loss):
+        with pytest.raises(InputError, match=r"3 texts \(3, 4\), the teacher 1 "):
+            loss(a, one)
+    with pytest.raises(InputError, match="3 texts"):
+        soft_distillation_loss((a, a), (a, one), temperature=0.1)
+
+
+def test_a_teacher_that_finds_all_pairs_as_close_asks_for_nothing() -> None:
+    student = units(4, 8).requires_grad_()
+    loss = relative_similarity_loss(student, F.normalize(torch.ones(4, 8), dim=1))
+    loss.backward()
+    assert loss.item() == 0
+    assert (student.grad == 0).all()

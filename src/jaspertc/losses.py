@@ -20,7 +20,12 @@ def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
     >>> a = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> float(cosine_loss(a, a)), float(cosine_loss(a, a.flip(0)))
     (0.0, 1.0)
+
+    Raises:
+        InputError: the shapes differ.
     """
+    if student.shape != teacher.shape:
+        raise InputError(f"the student's shape is {_shape(student)}, the teacher's {_shape(teacher)}")
     return (1 - (student * teacher).sum(-1)).mean()
 
 
@@ -30,7 +35,11 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     >>> a = torch.eye(2)
     >>> float(similarity_loss(a, torch.tensor([[1.0, 0.0], [1.0, 0.0]])))
     0.5
+
+    Raises:
+        InputError: the sides have other numbers of texts.
     """
+    _check_texts(student, teacher)
     return F.mse_loss(student @ student.T, teacher @ teacher.T)
 
 
@@ -78,8 +87,10 @@ def soft_distillation_loss(
             ``teacher-student`` is KL(teacher || student), as most code computes it.
 
     Raises:
-        InputError: the direction is unknown.
+        InputError: the direction is unknown, or the sides have other numbers of texts.
     """
+    for ours, theirs in zip(student, teacher):
+        _check_texts(ours, theirs)
     if direction not in KL_DIRECTIONS:
         raise InputError(f"direction is {direction!r}, it must be one of {', '.join(KL_DIRECTIONS)}")
     log_student, log_teacher = (_scores(*side, temperature).log_softmax(-1) for side in (student, teacher))
@@ -99,7 +110,7 @@ def relative_similarity_loss(
     """The predecessor's ranking loss over pairs of text pairs (arXiv 2412.19048): (B, E), (B, E') -> ().
 
     For two text pairs, the one the teacher finds closer should be closer for the student by ``margin``:
-    mean of max(0, margin - (s_closer - s_farther)).
+    mean of max(0, margin - (s_closer - s_farther)); 0 where the teacher finds all as close.
 
     Args:
         margin: 0.015 in the predecessor.
@@ -107,8 +118,10 @@ def relative_similarity_loss(
         generator: source of that draw.
 
     Raises:
-        InputError: fewer than three texts, so that there are no two pairs to compare.
+        InputError: fewer than three texts, so that there are no two pairs to compare; or the sides have
+            other numbers of texts.
     """
+    _check_texts(student, teacher)
     texts = len(student)
     if texts < 3:
         raise InputError(f"relative similarity compares pairs of text pairs and needs 3 texts, not {texts}")
@@ -122,7 +135,20 @@ def relative_similarity_loss(
         step = torch.randint(1, pairs, (max_terms,), generator=generator).to(student.device)
         other = (one + step) % pairs
     closer = torch.sign(theirs[one] - theirs[other])
-    return F.relu(margin - closer * (ours[one] - ours[other]))[closer != 0].mean()
+    terms = F.relu(margin - closer * (ours[one] - ours[other]))[closer != 0]
+    return terms.sum() / max(1, len(terms))
+
+
+def _check_texts(student: Tensor, teacher: Tensor) -> None:
+    if len(student) != len(teacher):
+        raise InputError(
+            f"the student has {len(student)} texts {_shape(student)}, the teacher {len(teacher)} "
+            f"{_shape(teacher)}; give both sides of the same texts"
+        )
+
+
+def _shape(vectors: Tensor) -> tuple[int, ...]:
+    return tuple(vectors.shape)
 
 
 def _scores(queries: Tensor, documents: Tensor, temperature: float) -> Tensor:

@@ -2,8 +2,10 @@
 
 import math
 import os
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -40,21 +42,17 @@ def _bfloat16_is_fast() -> bool:
     if not HAS_TORCH:
         return True
     rows, inner, columns = _SHAPE
-    threads, shortest = torch.get_num_threads(), {torch.float32: math.inf, torch.bfloat16: math.inf}
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            operands = {
-                dtype: (torch.ones(rows, inner, dtype=dtype), torch.ones(columns, inner, dtype=dtype))
-                for dtype in shortest
-            }
-            for _ in range(_ROUNDS):
-                for dtype, (x, w) in operands.items():
-                    started = time.perf_counter()
-                    torch.nn.functional.linear(x, w)
-                    shortest[dtype] = min(shortest[dtype], time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(threads)
+    shortest = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    with torch_threads(1), torch.inference_mode():
+        operands = {
+            dtype: (torch.ones(rows, inner, dtype=dtype), torch.ones(columns, inner, dtype=dtype))
+            for dtype in shortest
+        }
+        for _ in range(_ROUNDS):
+            for dtype, (x, w) in operands.items():
+                started = time.perf_counter()
+                torch.nn.functional.linear(x, w)
+                shortest[dtype] = min(shortest[dtype], time.perf_counter() - started)
     return shortest[torch.bfloat16] < _SLOWER * shortest[torch.float32]
 
 
@@ -70,10 +68,55 @@ def cpu_has_vnni() -> bool:
     return bool(_flags() & {"avx512_vnni", "avx_vnni", "asimddp"})
 
 
+class _Threads:
+    """PyTorch's number of threads.
+
+    It is set thread by thread, but a new thread begins with what any set last; so what one sets for a while
+    can be what another begins with.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0  # of ``only``
+        self._usual = 0  # what the first of them found
+
+    @property
+    def usual(self) -> int:
+        with self._lock:
+            return self._usual if self._inside else torch.get_num_threads()
+
+    def set(self, count: int) -> None:
+        with self._lock:
+            self._usual = count
+            torch.set_num_threads(count)
+
+    @contextmanager
+    def only(self, count: int) -> Iterator[None]:
+        with self._lock:
+            if not self._inside:
+                self._usual = torch.get_num_threads()
+            self._inside += 1
+            torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                torch.set_num_threads(self._usual)
+
+
+_threads = _Threads()
+
+
+def torch_threads(count: int) -> AbstractContextManager[None]:
+    """PyTorch on so many threads: idle ones spin for milliseconds, on cores that others need by then."""
+    return _threads.only(count)
+
+
 def thread_count() -> int:
     """Threads to compute with: PyTorch's setting, or ``OMP_NUM_THREADS``, or as many as there are cores."""
     if HAS_TORCH:
-        return torch.get_num_threads()
+        return _threads.usual
     with suppress(KeyError, ValueError):
         return max(1, int(os.environ["OMP_NUM_THREADS"]))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -82,7 +125,7 @@ def thread_count() -> int:
 def set_threads(count: int) -> None:
     """Compute with so many threads: what is loaded and compiled from now on, and PyTorch in this thread."""
     if HAS_TORCH:
-        torch.set_num_threads(count)
+        _threads.set(count)
     os.environ["OMP_NUM_THREADS"] = str(count)
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import save_checkpoint
 from jaspertc.engine.processes import computing
 from jaspertc.errors import CheckpointError, InputError
+from jaspertc.machine import thread_count, torch_threads
 
 SECONDS = 240  # until a script counts as hanging
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -195,6 +197,41 @@ def in_child(work) -> int:
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_one_thread_for_a_while_is_not_what_others_are_left_with():
+    """Two threads that overlap: the second, new one begins with the first's one, and ends after it."""
+    inside, later = threading.Event(), threading.Event()
+    before = torch.get_num_threads()
+    found = []
+
+    def first():
+        with torch_threads(1):
+            inside.set()
+            later.wait(20)
+
+    def second():
+        inside.wait(20)
+        with torch_threads(1):
+            found.append(thread_count())
+            later.set()
+            threads[0].join(20)
+        found.append(torch.get_num_threads())
+
+    def third():
+        found.append(torch.get_num_threads())
+
+    threads = [threading.Thread(target=work) for work in (first, second, third)]
+    torch.set_num_threads(3)
+    try:
+        threads[0].start()
+        threads[1].start()
+        threads[1].join(20)
+        threads[2].start()
+        threads[2].join(20)
+    finally:
+        torch.set_num_threads(before)
+    assert found == [3, 3, 3]
 
 
 @needs_fork

@@ -10,6 +10,7 @@ from jaspertc.search import upkeep, usage
 from jaspertc.search.blocks import STORAGES
 from jaspertc.search.documents import Document
 from jaspertc.search.embedding import FIRST, with_first
+from jaspertc.search.finding import MODES
 from jaspertc.search.fusion import fused
 from jaspertc.search.index import SearchIndex
 from jaspertc.search.passages import cut
@@ -152,6 +153,21 @@ def test_refined_passages_are_those_of_an_index_made_at_that_ratio(tmp_path):
                 assert refine(index, np.float32(0.5)).left == 0
     low, high = (contents(tmp_path / f"{name}.db") for name in ("low", "high"))
     assert low == high
+
+
+@pytest.mark.parametrize("gone", [["9"], ["3"], ["7", "8", "9"], list("123456789"), list("0123456789")])
+def test_removed_documents_are_not_counted(tmp_path, embedder, gone):
+    """The newest too, whose numbers lie above all that are left."""
+    documents = [Document(str(number), f"fish number {number}") for number in range(10)]
+    kept = [one for one in documents if one.id not in gone]
+    found = []
+    for name, first in (("removed", documents), ("never", kept)):
+        with SearchIndex.create_or_open(tmp_path / f"{name}.db", embedder) as index:
+            index.add(first)
+            index.remove([one for one in gone if name == "removed"])
+            hits = [index.search("fish 5", mode=mode) for mode in MODES]
+            found.append([[(hit.id, round(hit.score, 5)) for hit in some] for some in hits])
+    assert found[0] == found[1]
 
 
 def test_half_the_mean_of_past_queries_is_taken_from_a_query(index, embedder, monkeypatch):

@@ -16,6 +16,7 @@ from jaspertc.engine.processes import computing
 from jaspertc.engine.runtimes.base import Runtime
 from jaspertc.engine.runtimes.openvino.layers import CompiledGraph
 from jaspertc.errors import PictureError
+from jaspertc.machine import thread_count
 from jaspertc.model.vision import ImageEncoder, VisionTower
 from jaspertc.pytorch import Tensor, torch
 from jaspertc.types import FloatArray
@@ -108,7 +109,7 @@ class OpenVINOFeatures:
 
         example = torch.zeros(1, 3, encoder.image_size, encoder.image_size)
         graph = ov.convert_model(encoder, example_input=example)
-        self._compiled = CompiledGraph(graph, hint="f32", group=0, threads=torch.get_num_threads())
+        self._compiled = CompiledGraph(graph, hint="f32", group=0, threads=thread_count())
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
         return torch.from_numpy(self._compiled([pixels]).copy())

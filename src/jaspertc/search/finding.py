@@ -89,6 +89,8 @@ def find(
     """
     (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM passages").fetchone()
     (documents,) = connection.execute("SELECT value FROM meta WHERE key = 'documents'").fetchone()
+    if not documents:
+        return []
     allowed = filtered(connection, {key: to_label(value) for key, value in query.where.items()})
     k = min(query.k, documents)
     depth = max(k, LEAST_DEPTH) if query.mode == "hybrid" else k

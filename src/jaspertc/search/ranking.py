@@ -139,7 +139,8 @@ def _informative(
     whole = [term for term in query_terms if not is_prefix(term)] or list(query_terms)
     counts = term_counts.of(connection, whole)
     (total,) = connection.execute(
-        "SELECT coalesce((SELECT max(number) FROM passages), 0) - (SELECT count(*) FROM holes)"
+        "SELECT last - (SELECT count(*) FROM holes WHERE number < last) "
+        "FROM (SELECT coalesce(max(number), 0) AS last FROM passages)"
     ).fetchone()
     scored = 0
     for number, term in enumerate(sorted(whole, key=lambda term: counts[term])):

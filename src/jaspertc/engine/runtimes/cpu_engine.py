@@ -4,8 +4,7 @@ Shape legend: N texts, L tokens of one text, C compressed tokens, D model width.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ import numpy as np
 
 from jaspertc.engine.runtimes.torch_runtime import OnTheWay, TorchRuntime
 from jaspertc.errors import InputError, MissingExtraError
+from jaspertc.machine import thread_count, torch_threads
 from jaspertc.model.attention import PackedLayout
 from jaspertc.model.backbones import BACKBONES, Backbone, backbone_class
 from jaspertc.model.backbones.base import PreparedBackbone
@@ -142,7 +142,7 @@ class CpuEngineRuntime(TorchRuntime):
 
     def _prepare_layers(self) -> None:
         """The encoder itself gets other layers, so that the memory of its own can be freed."""
-        backbone, threads = self.encoder.backbone, torch.get_num_threads()
+        backbone, threads = self.encoder.backbone, thread_count()
         layers = self.engine.layers(backbone.config, backbone, precision=self._layers_in, threads=threads)
         self.encoder.backbone = EngineBackbone(backbone, layers)
 
@@ -153,7 +153,7 @@ class CpuEngineRuntime(TorchRuntime):
 
     def _start(self, batch: PackedBatch, targets: IntArray) -> OnTheWay:
         with self._computing():
-            threads = torch.get_num_threads()  # one in a forked process, from here on
+            threads = thread_count()  # one in a forked process, from here on
             few = len(batch.ids) * threads <= ALONE
             if isinstance(self.encoder.backbone, EngineBackbone):
                 self.encoder.backbone.layers.threads = threads  # and not one, which PyTorch has below
@@ -167,7 +167,7 @@ class CpuEngineRuntime(TorchRuntime):
             return super().embed_one(ids)
         with self._computing(), torch.inference_mode():
             layers = encoder.backbone.layers
-            layers.threads = torch.get_num_threads()
+            layers.threads = thread_count()
             states = layers(encoder.rows(ids), np.array([len(ids)], dtype=np.int64))
             pooled = POOLERS[encoder.config.pooler](states, np.array([0, len(ids)]))
             if encoder.head.is_small:
@@ -175,14 +175,3 @@ class CpuEngineRuntime(TorchRuntime):
             with torch_threads(1):
                 vectors: FloatArray = encoder.head(torch.from_numpy(pooled)).numpy()
         return vectors
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """PyTorch on so many threads: idle ones spin for milliseconds, on cores that the engine needs by then."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
