@@ -126,14 +126,32 @@ def test_data_of_an_mteb_task(folder):
             "retrieval/retrieval/qrels.jsonl",
             {"qid": "q1", "did": "nowhere", "score": 1},
             "retrieval",
-            "row 25: key 'did' is 'nowhere', but no row of corpus has this id",
+            "line 25: key 'did' is 'nowhere', but no row of corpus has this id",
         ),
         ("sts/sts.jsonl", {**PAIR, "score": 10**400}, "sts", "line 61: key 'score' is 10{40}.*finite number"),
         (
             "retrieval/retrieval/qrels.jsonl",
             {"qid": "q1", "did": "d1", "score": 0.9},
             "retrieval",
-            r"row 25: key 'score' is 0\.9, it must be an integer",
+            r"line 25: key 'score' is 0\.9, it must be an integer",
+        ),
+        (
+            "retrieval/retrieval/corpus.jsonl",
+            {"id": "d4", "text": "x"},
+            "retrieval",
+            "line 31: the id 'd4' comes twice; give each row its own",
+        ),
+        (
+            "retrieval/retrieval/queries.jsonl",
+            {"id": "q4", "text": "x"},
+            "retrieval",
+            "line 25: the id 'q4' comes twice; give each row its own",
+        ),
+        (
+            "retrieval/retrieval/qrels.jsonl",
+            {"qid": "q4", "did": "d4", "score": 0},
+            "retrieval",
+            "line 25: the score of document 'd4' for query 'q4' is 0, in an earlier line 1; remove one",
         ),
         ("bitext/bitext.jsonl", ["a"], "bitext", "line 26: a list, it must be a JSON object"),
     ],
@@ -144,6 +162,18 @@ def test_wrong_rows(folder, file, line, name, words):
     with pytest.raises(DataFileError, match=words) as found:
         build(folder, name)
     assert file.split("/")[-1] in str(found.value)
+
+
+def test_ids_of_retrieval_are_texts(folder):
+    place = folder / "retrieval/retrieval"
+    before = build(folder, "retrieval").dataset["default"]["test"]["relevant_docs"]
+    with (place / "qrels.jsonl").open("a") as file:
+        file.write(json.dumps({"qid": "q4", "did": "d4", "score": 1}) + "\n")  # the same once more
+    assert build(folder, "retrieval").dataset["default"]["test"]["relevant_docs"] == before
+    with (place / "corpus.jsonl").open("a") as file:
+        file.writelines(json.dumps({"id": name, "text": "x"}) + "\n" for name in (7, "7"))
+    with pytest.raises(DataFileError, match=r"corpus\.jsonl, line 32: the id '7' comes twice"):
+        build(folder, "retrieval")
 
 
 def test_wrong_files(folder, tmp_path, write_rows):

@@ -11,7 +11,7 @@ from jaspertc.errors import DataFileError
 from jaspertc.evaluation.library import mteb
 from jaspertc.evaluation.local_tasks import LocalTask, unknown
 from jaspertc.evaluation.subsets import SEED
-from jaspertc.files.json_lines import ID, LABEL, NUMBER, SUFFIXES, TEXT, Row, read_rows
+from jaspertc.files.json_lines import ID, LABEL, NUMBER, SUFFIXES, TEXT, Row, named_rows, new_id, read_rows
 
 SPLIT = "test"  # what mteb calls the scored rows, whatever the file calls them
 TRAIN = "train"
@@ -232,34 +232,38 @@ def _retrieval(data: Injected) -> tuple[Any, dict[str, Any], list[str]]:
     from datasets import Dataset
 
     parts = {name: _part(data.path, name) for name in ("corpus", "queries", "qrels")}
-    corpus = read_rows(parts["corpus"], {"id": ID, "text": TEXT})
-    queries = read_rows(parts["queries"], {"id": ID, "text": TEXT})
+    corpus, queries = _by_id(parts["corpus"]), _by_id(parts["queries"])
     relevant: dict[str, dict[str, int]] = {}
-    known = {
-        "qid": ("queries", {str(row["id"]) for row in queries}),
-        "did": ("corpus", {str(row["id"]) for row in corpus}),
-    }
-    for number, row in enumerate(read_rows(parts["qrels"], {"qid": ID, "did": ID, "score": NUMBER}), 1):
-        for key, (name, ids) in known.items():
+    for where, row in named_rows(parts["qrels"], {"qid": ID, "did": ID, "score": NUMBER}):
+        for key, name, ids in (("qid", "queries", queries), ("did", "corpus", corpus)):
             if str(row[key]) not in ids:
-                raise DataFileError(
-                    f"{parts['qrels']}, row {number}: key {key!r} is {row[key]!r}, "
-                    f"but no row of {name} has this id"
-                )
+                raise DataFileError(f"{where}: key {key!r} is {row[key]!r}, but no row of {name} has this id")
         if row["score"] % 1:
             raise DataFileError(
-                f"{parts['qrels']}, row {number}: key 'score' is {row['score']!r}, it must be an integer: "
+                f"{where}: key 'score' is {row['score']!r}, it must be an integer: "
                 "0 for what is not relevant, 1 or a higher grade for what is"
             )
-        relevant.setdefault(str(row["qid"]), {})[str(row["did"])] = int(row["score"])
+        query, document, grade = str(row["qid"]), str(row["did"]), int(row["score"])
+        before = relevant.setdefault(query, {}).setdefault(document, grade)
+        if before != grade:
+            raise DataFileError(
+                f"{where}: the score of document {document!r} for query {query!r} is {grade}, "
+                f"in an earlier line {before}; remove one of them"
+            )
     texts = {
-        name: Dataset.from_dict(
-            {"id": [str(row["id"]) for row in rows], "text": [row["text"] for row in rows]}
-        )
+        name: Dataset.from_dict({"id": list(rows), "text": list(rows.values())})
         for name, rows in (("corpus", corpus), ("queries", queries))
     }
     split = {**texts, "relevant_docs": relevant, "top_ranked": None}
-    return {"default": {SPLIT: split}}, {}, [row["text"] for row in queries + corpus]
+    return {"default": {SPLIT: split}}, {}, [*queries.values(), *corpus.values()]
+
+
+def _by_id(path: Path) -> dict[str, str]:
+    """Id -> text."""
+    texts: dict[str, str] = {}
+    for where, row in named_rows(path, {"id": ID, "text": TEXT}):
+        texts[new_id(where, row["id"], texts)] = row["text"]
+    return texts
 
 
 def _part(folder: Path, name: str) -> Path:

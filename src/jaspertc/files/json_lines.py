@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,11 +61,18 @@ def read_rows(path: Path, schema: Mapping[str, str], *, one_of: Mapping[str, str
         DataFileError: the file cannot be read, a line is no JSON object, or a key is missing or has
             another type; the message names file, line and key.
     """
+    return [row for _, row in named_rows(path, schema, one_of=one_of)]
+
+
+def named_rows(
+    path: Path, schema: Mapping[str, str], *, one_of: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, Row]]:
+    """The rows that ``read_rows`` gives, each with the name of its line, such as "F, line 3"."""
     check_suffix(path)
-    rows: list[Row] = []
+    first = True
     wanted = dict(schema)
     for where, row in read_objects(path):
-        if one_of and not rows:
+        if one_of and first:
             chosen = [key for key in one_of if key in row]
             if len(chosen) != 1:
                 raise DataFileError(
@@ -74,10 +81,22 @@ def read_rows(path: Path, schema: Mapping[str, str], *, one_of: Mapping[str, str
             wanted[chosen[0]] = one_of[chosen[0]]
         for key, kind in wanted.items():
             _check(row, key, kind, where)
-        rows.append(row)
-    if not rows:
+        first = False
+        yield where, row
+    if first:
         raise DataFileError(f"{path} has no rows")
-    return rows
+
+
+def new_id(where: str, value: object, known: Container[str]) -> str:
+    """The text of an id that no earlier row has; 7 and "7" are one id.
+
+    Raises:
+        DataFileError: it is among those that are known.
+    """
+    name = str(value)
+    if name in known:
+        raise DataFileError(f"{where}: the id {name!r:.80} comes twice; give each row its own")
+    return name
 
 
 def read_log(path: Path) -> list[Row]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaspertc.errors import ConfigError, DataFileError
-from jaspertc.files.json_lines import check_suffix, is_finite, read_objects, value_of
+from jaspertc.files.json_lines import check_suffix, is_finite, new_id, read_objects, value_of
 from jaspertc.recipe.texts import PairFile, RetrievalFile, Validation
 from jaspertc.teaching.keys import place_of
 
@@ -65,9 +65,7 @@ def _read_retrieval(file: RetrievalFile) -> RetrievalSet:
     documents: list[str] = []
     if file.corpus is not None:
         for where, row in _rows(file.corpus, {}):
-            name = str(value_of(where, row, file.corpus_id_field))
-            if name in number_of:
-                raise DataFileError(f"{where}: the id {name!r} comes twice; give each document its own")
+            name = new_id(where, value_of(where, row, file.corpus_id_field), number_of)
             number_of[name] = len(documents)
             documents.append(_text(where, row, file.corpus_text_field))
     relevant: dict[str, set[int]] = {}
