@@ -136,6 +136,12 @@ def test_data_of_an_mteb_task(folder):
             r"line 25: key 'score' is 0\.9, it must be an integer",
         ),
         (
+            "retrieval/retrieval/qrels.jsonl",
+            {"qid": "q1", "did": "d2", "score": 1e30},
+            "retrieval",
+            r"line 25: key 'score' is 1e\+30, it must be an integer from -10000 to 10000",
+        ),
+        (
             "retrieval/retrieval/corpus.jsonl",
             {"id": "d4", "text": "x"},
             "retrieval",

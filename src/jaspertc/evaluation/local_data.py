@@ -17,6 +17,7 @@ SPLIT = "test"  # what mteb calls the scored rows, whatever the file calls them
 TRAIN = "train"
 SCORED = ("test", "dev", "valid", "validation")
 DOCUMENTS = 2048  # texts clustered, as many as in MTEB(eng, v2)
+HIGHEST_GRADE = 10_000  # what measures nDCG needs memory for each grade up to the highest
 WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
 
 
@@ -238,10 +239,11 @@ def _retrieval(data: Injected) -> tuple[Any, dict[str, Any], list[str]]:
         for key, name, ids in (("qid", "queries", queries), ("did", "corpus", corpus)):
             if str(row[key]) not in ids:
                 raise DataFileError(f"{where}: key {key!r} is {row[key]!r}, but no row of {name} has this id")
-        if row["score"] % 1:
+        if row["score"] % 1 or abs(row["score"]) > HIGHEST_GRADE:
             raise DataFileError(
-                f"{where}: key 'score' is {row['score']!r}, it must be an integer: "
-                "0 for what is not relevant, 1 or a higher grade for what is"
+                f"{where}: key 'score' is {row['score']!r:.60}, it must be an integer from "
+                f"-{HIGHEST_GRADE} to {HIGHEST_GRADE}: 0 for what is not relevant, "
+                "1 or a higher grade for what is"
             )
         query, document, grade = str(row["qid"]), str(row["did"]), int(row["score"])
         before = relevant.setdefault(query, {}).setdefault(document, grade)
