@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from jaspertc.errors import InputError
 from jaspertc.teaching.measures import cosines, retrieval_scores, spearman
 
 RNG = np.random.default_rng(2)
@@ -41,3 +42,8 @@ def test_equal_vectors_earn_nothing_and_ten_is_the_cut():
 def test_many_queries():
     vectors = RNG.normal(size=(600, 8)).astype("f4")
     assert retrieval_scores(vectors, vectors, [{n} for n in range(600)]) == pytest.approx((1, 1))
+
+
+def test_no_queries():
+    with pytest.raises(InputError, match="there are no queries to score"):
+        retrieval_scores(np.ones((0, 2), "f4"), np.ones((3, 2), "f4"), [])

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from jaspertc.errors import InputError
 from jaspertc.teachers.fusion import unit
 from jaspertc.types import FloatArray
 
@@ -54,9 +55,14 @@ def retrieval_scores(
         documents: shape (D, E).
         relevant: the rows of each query's relevant documents, at least one.
 
+    Raises:
+        InputError: there are no queries.
+
     >>> retrieval_scores(np.eye(2, dtype="f4"), np.eye(2, dtype="f4"), [{0}, {0}])[0]
     0.5
     """
+    if not len(queries):
+        raise InputError("there are no queries to score; give at least one")
     queries, documents = unit(queries), unit(documents)
     first, gains = 0, 0.0
     for begin in range(0, len(queries), QUERIES_AT_ONCE):
