@@ -1,6 +1,7 @@
 """Local files become mteb's tasks; what is wrong with them is named with file, line and key."""
 
 import gzip
+import hashlib
 import json
 import shutil
 
@@ -84,6 +85,14 @@ def test_revision_follows_the_data(folder, write_rows):
     assert build(folder, "bitext").metadata.revision == before
     write_rows(folder / "bitext/bitext.jsonl", [{"en": "a", "zh": "一"}, {"en": "b", "zh": "二"}])
     assert build(folder, "bitext").metadata.revision != before
+
+
+def test_revision_follows_the_prompt_and_the_mteb_task(folder):
+    settings = [{}, {"prompt": "Find"}, {"prompt": "Find more"}, {"mteb": "STSBenchmark"}, {"mteb": "SICK-R"}]
+    revisions = [build(folder, "sts", **keys).metadata.revision for keys in settings]
+    assert len(set(revisions)) == len(settings)
+    digest = hashlib.sha256(b"sts Nonests.jsonl" + (folder / "sts/sts.jsonl").read_bytes())
+    assert revisions[0] == digest.hexdigest()[:16]  # as before prompts counted
 
 
 def test_data_of_an_mteb_task(folder):

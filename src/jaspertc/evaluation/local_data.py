@@ -1,6 +1,7 @@
 """Local files as mteb's own task objects: the data are injected, the metrics are mteb's."""
 
 import hashlib
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -151,9 +152,11 @@ def _languages(texts: list[str]) -> list[str]:
 
 
 def _content_hash(injected: Injected) -> str:
-    """Changes when the data, or what is taken of them, do."""
-    digest = hashlib.sha256(f"{injected.task.kind} {injected.task.split}".encode())
-    path = injected.path
+    """Changes when the data, what is taken of them, or the task's prompt and settings do."""
+    task, path = injected.task, injected.path
+    digest = hashlib.sha256(f"{task.kind} {task.split}".encode())
+    if task.prompt or task.mteb:  # without them as ever: results that are there count
+        digest.update(json.dumps([task.prompt, task.mteb]).encode())
     for file in [path] if path.is_file() else sorted(filter(Path.is_file, path.iterdir())):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
