@@ -100,6 +100,32 @@ def test_evaluate_resume_report(folder, model_folder, monkeypatch):
     assert "tiny @ 0.2" in page
 
 
+def test_each_runtime_and_precision_has_its_own_results(folder, model_folder):
+    out = folder / "out"
+    arguments = [model_folder, "--data", folder / "data", "--output", out, "--name", "tiny"]
+    arguments += ["--ratio", "1", "--tasks", "first,third", "--no-time", "--runtime", "torch"]
+    run("evaluate", *arguments, "--dtype", "float32")
+    first = results(out)
+    assert "2 results, 2 to compute" in run("evaluate", *arguments, "--dtype", "bfloat16").stderr
+    assert first.items() < results(out).items()
+    assert "2 results, 0 to compute" in run("evaluate", *arguments, "--dtype", "float32").stderr
+
+    for place in [path for path in out.glob("*/*/*/experiments/*float32*") if path.is_dir()]:
+        old = place.with_name(place.name.replace("__runtime_torch_float32", ""))  # as without a runtime
+        place.rename(old)
+        for path in old.glob("*.json"):
+            content = json.loads(path.read_text())
+            content.pop("runtime", None)
+            path.write_text(json.dumps(content))
+    before = results(out)
+    assert "2 results, 2 to compute" in run("evaluate", *arguments, "--dtype", "float32").stderr
+    assert before.items() < results(out).items()
+    run("report", out, "--output", folder / "tiny")
+    page = (folder / "tiny.md").read_text()
+    for runtime in ("not recorded", "torch float32", "torch bfloat16"):
+        assert f"| tiny @ 1 (runtime {runtime}) |" in page
+
+
 def test_a_killed_run_loses_the_task_in_hand_at_most(folder, model_folder, monkeypatch):
     monkeypatch.syspath_prepend(str(folder))
     out = folder / "out"

@@ -120,11 +120,10 @@ def tables(tmp_path_factory):
         stages = {"contrastive": {"0.33": scores, "1": scores}}
         distil._print_table(SimpleNamespace(table=lambda: stages))
         name = "evaluate"
+        label = "a long name of a model @ 0.33"
         facts = {"ratio": 0.33, "limit": None, "megabytes": 37.61, "dims": 384, "share_kept": 0.4567}
-        every = [
-            Score(label="a long name of a model @ 0.33", task=kind, group=kind, score=0.98765, facts=facts)
-            for kind in GROUPS
-        ]
+        facts |= {"label": label}
+        every = [Score(label=label, task=kind, group=kind, score=0.98765, facts=facts) for kind in GROUPS]
         summary = Summary([replace(score, facts={**facts, "tokens": 10, "name": "m"}) for score in every])
         collect(overview(summary, {"contenders": {every[0].label: {"texts_per_second": 12345.6}}}))
         name = "optimize"

@@ -91,6 +91,27 @@ def test_a_teacher_alone_and_in_the_target_embeds_once(
     assert len(embedded) == 4
 
 
+def test_runtimes_share_no_vectors(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    peers = tmp_path / "peers.toml"
+    table = '[[peers]]\nname = "{0}"\nkind = "jaspertc"\nmodel = "{1}"\nruntime = "{0}"\ndtype = "float32"\n'
+    peers.write_text("".join(table.format(name, model_folder) for name in ("torch", "openvino")))
+    contenders = load_peers(read_peers([str(peers)]))
+    assert [contender.runtime for contender in contenders] == ["torch float32", "openvino float32"]
+    embedded: list[str] = []
+
+    def counted(adapter: JaspertcTeacher, given: Sequence[str], prompt: str) -> npt.NDArray[np.float32]:
+        embedded.extend(given)
+        return np.ones((len(given), adapter.dims), np.float32)
+
+    monkeypatch.setattr(JaspertcTeacher, "encode", counted)
+    for contender in contenders:
+        contender.embed(["a text"], "")
+    assert len(embedded) == 2
+
+
 def test_a_prompt_must_tell_the_role(tmp_path: Path, model_folder: Path) -> None:
     recipe = write(tmp_path, model_folder, document="Find: ")
     (peer,) = read_peers([f"fused={recipe}"])

@@ -18,7 +18,8 @@ TASKS = {"STSBenchmark": "STS", "questions": "Retrieval", "pairs": "BitextMining
 def put(folder, name, task, score, ratio=None, **facts):
     """One result, as an evaluation writes it."""
     label = name if ratio is None else f"{name} @ {ratio:g}"
-    place = f"local__{name}/abc/experiments/ratio_{ratio}/{task}.json"
+    runtime = facts.get("runtime", "").replace(" ", "_")
+    place = f"local__{name}/abc/experiments/ratio_{ratio}{runtime}/{task}.json"
     entry = {"main_score": score, "hf_subset": "default", "languages": ["eng-Latn"]}
     write_json(folder / "results" / place, {"task_name": task, "scores": {"test": [entry]}})
     strata = {"up to 80": {"items": 20, "score": score}, "over 512": {"items": 25, "score": score - 0.1}}
@@ -138,6 +139,28 @@ def test_results_with_other_settings_are_told_apart(results):
         write_json(target, other if part == "measures" else json.loads(source.read_text()))
     labels = Summary(distinct(read_folder(results).scores)).labels
     assert {"peer (limit None)", "peer (limit 50)"} <= set(labels)
+
+
+def test_times_are_those_of_the_runtime_that_was_timed(results, tmp_path):
+    for ratio in (1.0, 0.5):
+        for task in TASKS:
+            put(results, "ours", task, 0.6, ratio, runtime="torch float32")
+    old = [f"ours @ {ratio:g} (runtime not recorded)" for ratio in (1, 0.5, 0.1)]
+    new = [f"ours @ {ratio:g} (runtime torch float32)" for ratio in (1, 0.5)]
+    contents = read_folder(results)
+    summary = Summary(distinct(contents.scores))
+    assert set(summary.labels) == {*old, *new, "peer"}
+    assert set(map(tuple, summary.swept().values())) == {tuple(old), tuple(new)}  # two curves, not one
+    assert set(summary.times(contents.latency)) == {"peer"}
+    settings = {"revision": "abc", "runtime": "torch float32", "threshold": 80}
+    timed = {label: settings | times for label, times in contents.latency["contenders"].items()}
+    assert set(summary.times({"contenders": timed})) == set(new)
+    for key, value in (("revision", "other"), ("runtime", "torch bfloat16"), ("threshold", 40)):
+        other = {label: times | {key: value} for label, times in timed.items()}
+        assert not summary.times({"contenders": other})
+    write_json(results / "latency.json", contents.latency | {"contenders": timed})
+    page = write_report(results, tmp_path / "page")[0].read_text(encoding="utf-8")
+    assert "Quality and time" in page
 
 
 def test_without_times_or_a_sweep(results, tmp_path):

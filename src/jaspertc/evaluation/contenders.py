@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaspertc.errors import ConfigError, InputError
-from jaspertc.evaluation.fused import FusedPeer, FusedTarget, Memory
+from jaspertc.evaluation.fused import FusedPeer, FusedTarget, Memory, computed_by, runtime_of
 from jaspertc.evaluation.prompts import max_length_of, prompt_of
 from jaspertc.recipe.reader import Reader
 from jaspertc.teachers import TeacherConfig, teacher_kinds
@@ -39,7 +39,9 @@ class Contender:
 
     Attributes:
         name: the model's name.
-        revision: changes when its vectors would.
+        revision: changes when its vectors would, but for the next three.
+        runtime: what computes, and in which precision, such as ``onnxruntime int8``; ``None`` for a peer that
+            another package runs.
         ratio: compression ratio, ``None`` for a peer.
         threshold: texts up to this many tokens are not compressed; ``None`` for a peer.
         dims: E.
@@ -52,6 +54,7 @@ class Contender:
 
     name: str
     revision: str
+    runtime: str | None = None
     ratio: float | None = None
     threshold: int | None = None
     dims: int
@@ -65,6 +68,11 @@ class Contender:
     def label(self) -> str:
         """How tables name it."""
         return self.name if self.ratio is None else f"{self.name} @ {self.ratio:g}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tells it from others with its label."""
+        return {"revision": self.revision, "runtime": self.runtime, "threshold": self.threshold}
 
     def prompt(self, metadata: Any, prompt_type: Any) -> str:
         """The prompt for a task; see ``prompt_of``."""
@@ -113,6 +121,7 @@ class Swept:
             Contender(
                 name=name,
                 revision=model.fingerprint,
+                runtime=computed_by(model.runtime),
                 ratio=ratio,
                 threshold=self.threshold,
                 dims=model.dims,
@@ -200,6 +209,7 @@ def _load_peer(recipe: TeacherConfig, memory: Memory) -> Contender:
         return Contender(
             name=recipe.name,
             revision=fused.revision,
+            runtime=fused.runtime,
             dims=fused.dims,
             megabytes=None,
             prompts=fused.prompts,
@@ -219,6 +229,7 @@ def _load_peer(recipe: TeacherConfig, memory: Memory) -> Contender:
     return Contender(
         name=recipe.name,
         revision=hashlib.sha256(facts.encode()).hexdigest()[:16],
+        runtime=runtime_of(teacher),
         dims=teacher.dims,
         megabytes=_megabytes(folder) if folder.is_dir() else None,
         prompts=prompts,

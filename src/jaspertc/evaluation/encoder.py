@@ -83,11 +83,16 @@ class Encoder:
 
 
 def model_meta(contender: Contender, limit: int | None = None) -> Any:
-    """mteb's description of a contender; ratio, threshold and limit are its ``experiment_kwargs``."""
+    """mteb's description of a contender; its settings are its ``experiment_kwargs``."""
     mteb()
     from mteb.models.model_meta import ModelMeta
 
-    settings = {"ratio": contender.ratio, "threshold": contender.threshold, "limit": limit}
+    settings = {
+        "runtime": contender.runtime and contender.runtime.replace(" ", "_"),
+        "ratio": contender.ratio,
+        "threshold": contender.threshold,
+        "limit": limit,
+    }
     return ModelMeta(
         loader=None,
         name=f"local/{contender.name}",

@@ -11,7 +11,7 @@ from jaspertc.evaluation import latency, subsets
 from jaspertc.evaluation.contenders import Contender, Swept
 from jaspertc.evaluation.encoder import Encoder, model_meta
 from jaspertc.evaluation.library import mteb
-from jaspertc.evaluation.store import RUN, Score, Store, main_score, read_folder
+from jaspertc.evaluation.store import RUN, SETTINGS, Score, Store, main_score, read_folder
 from jaspertc.files.aside import writing
 from jaspertc.files.json_files import write_json
 from jaspertc.reports.origin import machine, versions
@@ -133,12 +133,12 @@ class Evaluation:
             DataFileError: there is none, or a file is damaged.
         """
         names = {task.metadata.name for task in self.tasks}
-        settings = {(item.label, item.revision, item.threshold, self.limit) for item in self.contenders}
-        keys = ("label", "revision", "threshold", "limit")
+        settings = {(item.label, *item.settings.values(), self.limit) for item in self.contenders}
+        keys = ("label", *SETTINGS)
         return [
             score
             for score in read_folder(self.folder).scores
-            if score.task in names and tuple(score.facts[key] for key in keys) in settings
+            if score.task in names and tuple(score.facts.get(key) for key in keys) in settings
         ]
 
     def _by_task(self) -> Iterator[tuple[Any, list[Job]]]:
@@ -212,9 +212,8 @@ class Evaluation:
         return {
             "name": contender.name,
             "label": contender.label,
-            "revision": contender.revision,
             "ratio": contender.ratio,
-            "threshold": contender.threshold,
+            **contender.settings,
             "dims": contender.dims,
             "megabytes": contender.megabytes,
             "group": getattr(task, "group", task.metadata.type),

@@ -27,7 +27,7 @@ def quality_latency(summary: Summary, latency: Mapping[str, Any]) -> list[Figure
 
     Empty where no model has several ratios, nothing was timed, or no task is common to all models.
     """
-    times = latency.get("contenders", {})
+    times = summary.times(latency)
     swept = {
         name: labels for name, labels in summary.swept().items() if all(label in times for label in labels)
     }

@@ -15,11 +15,12 @@ import numpy as np
 
 from jaspertc.errors import ConfigError
 from jaspertc.recipe.recipe import read_recipe
-from jaspertc.teachers import TeacherConfig
+from jaspertc.teachers import JaspertcTeacher, TeacherConfig
 from jaspertc.teachers.fusion import fuse
 from jaspertc.types import FloatArray
 
 if TYPE_CHECKING:
+    from jaspertc.engine.runtimes.base import Runtime
     from jaspertc.teachers import Teacher
 
 
@@ -27,6 +28,17 @@ class Encode(Protocol):
     """A teacher's vectors of N texts with a prompt, shape (N, E)."""
 
     def __call__(self, teacher: "Teacher", texts: Sequence[str], prompt: str) -> FloatArray: ...
+
+
+def computed_by(*runtimes: "Runtime") -> str:
+    """Names and precisions of runtimes, such as ``onnxruntime int8``."""
+    return " + ".join(f"{runtime.name} {runtime.precision}" for runtime in runtimes)
+
+
+def runtime_of(*teachers: "Teacher") -> str | None:
+    """What computes those of the teachers that this package runs; ``None`` if it runs none of them."""
+    ours = (teacher.model.runtime for teacher in teachers if isinstance(teacher, JaspertcTeacher))
+    return computed_by(*ours) or None
 
 
 class Memory:
@@ -37,7 +49,7 @@ class Memory:
 
     def encode(self, teacher: "Teacher", texts: Sequence[str], prompt: str) -> FloatArray:
         """The teacher's vectors, shape (N, E); each text is embedded once."""
-        name = json.dumps(teacher.identity, sort_keys=True, default=str)
+        name = json.dumps([teacher.identity, runtime_of(teacher)], sort_keys=True, default=str)
         keys = [(name, prompt, text) for text in texts]
         missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
         if missing:
@@ -64,6 +76,7 @@ class FusedTarget:
         prompts: prompts by role, those of the first teacher that has several.
         dims: width of the target.
         revision: changes when its vectors would.
+        runtime: as a contender's.
 
     Raises:
         ConfigError: two roles have the same prompt, so that a prompt does not tell the role.
@@ -85,6 +98,7 @@ class FusedTarget:
         if len(self._role_of) < len(self.prompts):
             raise ConfigError(f"{path}: two roles have the same prompt for teacher {prompted.name!r}")
         identities = [teacher.identity for teacher in self._teachers]
+        self.runtime = runtime_of(*self._teachers)
         facts = json.dumps([identities, repr(recipe.teachers), repr(recipe.fusion)], sort_keys=True)
         self.revision = hashlib.sha256(facts.encode()).hexdigest()[:16]
 

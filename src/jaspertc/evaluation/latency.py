@@ -79,17 +79,18 @@ def measure(
         machine: what it is measured on.
 
     Returns:
-        ``{"contenders": {label: {"strata": {name: {"median", "low", "high"}}, "texts_per_second"}}, ...}``
+        ``{"contenders": {label: {"strata": {name: {"median", "low", "high"}}, "texts_per_second"}}, ...}``,
+        with the settings of each contender.
     """
     texts = sample.texts()
-    names = {contender.label: contender.revision for contender in contenders}
-    key = hashlib.sha256(json.dumps([texts, names, machine]).encode()).hexdigest()[:16]
+    settings = {contender.label: contender.settings for contender in contenders}
+    key = hashlib.sha256(json.dumps([texts, settings, machine]).encode()).hexdigest()[:16]
     path = folder / LATENCY
     if path.is_file():
         known = read_object(path)
         if known.get("key") == key:
             return known
-    times: dict[str, dict[str, list[float]]] = {label: {name: [] for name in texts} for label in names}
+    times: dict[str, dict[str, list[float]]] = {label: {name: [] for name in texts} for label in settings}
     for round_ in range(ROUNDS + 1):
         for contender in contenders:
             started(contender.label)
@@ -105,7 +106,9 @@ def measure(
         "machine": machine,
         "rounds": ROUNDS,
         "texts": counts,
-        "contenders": {label: _summary(seconds, counts) for label, seconds in times.items()},
+        "contenders": {
+            label: settings[label] | _summary(seconds, counts) for label, seconds in times.items()
+        },
     }
     write_json(path, result)
     return result

@@ -19,6 +19,8 @@ from jaspertc.files.json_files import read_json, write_json
 RESULTS, MEASURES, TABLES = "results", "measures", "tables"
 RUN, LATENCY, LATENCY_TEXTS = "run.json", "latency.json", "latency_texts.jsonl"
 AGAIN = "remove it and evaluate again"
+# By which results of one name and ratio differ, see ``Contender.settings``; old results have no runtime.
+SETTINGS = ("revision", "runtime", "threshold", "limit")
 # What the measures of every result have.
 FACTS = (
     *("name", "label", "revision", "ratio", "threshold", "dims", "megabytes"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from jaspertc.evaluation.store import Score
+from jaspertc.evaluation.store import SETTINGS, Score
 from jaspertc.evaluation.subsets import STRATA
 
 GROUPS = {
@@ -132,32 +132,47 @@ class Summary:
         total = sum(tokens for _, tokens in shares)
         return sum(share * tokens for share, tokens in shares) / total if total else None
 
+    def times(self, latency: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """What ``latency.json`` has for each label, where it was measured with the label's settings."""
+        known = latency.get("contenders", {})
+        measured = {label: known.get(self.facts(label)["label"]) for label in self.labels}
+        return {label: times for label, times in measured.items() if times and self._is_of(label, times)}
+
+    def _is_of(self, label: str, times: Mapping[str, Any]) -> bool:
+        facts = self.facts(label)
+        if "revision" not in times:  # a file from before settings were kept, and runtimes with results
+            return label == facts["label"] and facts.get("runtime") is None
+        return all(times[key] == facts.get(key) for key in SETTINGS if key in times)
+
     def swept(self) -> dict[str, list[str]]:
         """Models with two or more ratios -> their labels, highest ratio first."""
         ratios: dict[str, list[str]] = {}
         for label in self.labels:
-            if self.facts(label)["ratio"] is not None:
-                ratios.setdefault(label.split(" @ ")[0], []).append(label)
+            ratio = self.facts(label)["ratio"]
+            if ratio is not None:
+                ratios.setdefault(label.replace(f" @ {ratio:g}", "", 1), []).append(label)
         return {name: labels for name, labels in ratios.items() if len(labels) > 1}
 
 
 def distinct(scores: Iterable[Score]) -> list[Score]:
-    """The scores, with labels that tell apart results of other weights, thresholds or limits."""
+    """The scores, with labels that tell apart results of other weights, runtimes, thresholds or limits."""
     scores = list(scores)
-    by_label: dict[str, list[tuple[Any, ...]]] = {}
-    keys = ("revision", "threshold", "limit")
+    values: dict[tuple[str, bool, str], set[Any]] = {}  # a model's, at all of its ratios
     for score in scores:
-        found = by_label.setdefault(score.label, [])
-        values = tuple(score.facts.get(key) for key in keys)
-        if values not in found:
-            found.append(values)
+        for key in SETTINGS:
+            values.setdefault((score.name, score.ratio is None, key), set()).add(score.facts.get(key))
     renamed = []
     for score in scores:
-        settings = by_label[score.label]
         notes = [
-            f"{key} {str(score.facts.get(key))[:6]}"
-            for number, key in enumerate(keys)
-            if len({values[number] for values in settings}) > 1
+            _note(key, score.facts.get(key))
+            for key in SETTINGS
+            if len(values[score.name, score.ratio is None, key]) > 1
         ]
         renamed.append(replace(score, label=f"{score.label} ({', '.join(notes)})") if notes else score)
     return renamed
+
+
+def _note(key: str, value: Any) -> str:
+    if key == "runtime" and value is None:
+        return "runtime not recorded"
+    return f"{key} {str(value)[:6] if key == 'revision' else value}"

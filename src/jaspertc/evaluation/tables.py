@@ -12,7 +12,7 @@ from jaspertc.reports.numbers import NONE
 
 def overview(summary: Summary, latency: Mapping[str, Any], digits: int = 2) -> Table:
     """A row for each contender: means, size and speed."""
-    speeds = latency.get("contenders", {})
+    speeds = summary.times(latency)
     heading = [GROUPS.get(group, group) for group in summary.groups]
     rows = []
     for label in summary.labels:
@@ -62,7 +62,7 @@ def by_task(summary: Summary) -> Table:
 
 def by_stratum(summary: Summary, latency: Mapping[str, Any]) -> Table:
     """A row for each contender: score and time by length of texts."""
-    speeds = latency.get("contenders", {})
+    speeds = summary.times(latency)
     names = summary.strata
     timed = [name for name in STRATA if name in latency.get("texts", {})]
     rows = []
