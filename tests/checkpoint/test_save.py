@@ -249,6 +249,41 @@ def test_options_in_sentence_transformers(make_model, in_sentence_transformers, 
         np.testing.assert_allclose(theirs.encode(sentences), plain, rtol=0, atol=1e-6)  # nothing stuck
 
 
+DIALS = [
+    ({"ratio": 1.0}, {"compression_ratio": 1.0}),
+    ({"ratio": 0.1, "threshold": 3}, {"compression_ratio": 0.1, "length_threshold": 3}),
+    ({"max_compressed": 40}, {"max_compressed": 40}),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "dials"), [({}, DIALS), ({"compressor": CompressorConfig()}, [])], ids=["dial", "no dial"]
+)
+def test_long_texts_in_pieces_in_sentence_transformers(
+    make_model, in_sentence_transformers, sentences, options, dials
+):
+    folder = make_model(save={"piece_length": 48, "prompts": {"query": "Find: "}}, **options)
+    ours, theirs = load(folder), in_sentence_transformers(folder)
+    texts = ["", sentences[0], " ".join(sentences), " ".join(sentences[::-1] * 20), "x" * 500]
+    assert len(next(ours.encode_pieces(texts[3:])).spans) > 20
+    close = {"rtol": 0, "atol": 2e-6}
+    pairs = [({}, {}), ({"prompt_name": "query"}, {"prompt_name": "query", "batch_size": 2}), *dials]
+    for mine, their in pairs:
+        np.testing.assert_allclose(theirs.encode(texts, **their), ours.encode(texts, **mine), **close)
+    theirs.max_seq_length = 100
+    np.testing.assert_allclose(theirs.encode(texts), ours.encode(texts, max_length=100), **close)
+
+
+def test_gradients_pass_through_long_texts_in_sentence_transformers(
+    make_model, in_sentence_transformers, sentences
+):
+    module = in_sentence_transformers(make_model(save={"piece_length": 48}))[0]
+    weight = module.encoder.head.linear.weight.requires_grad_()
+    features = module.preprocess([sentences[0], " ".join(sentences)])
+    module(features)["sentence_embedding"].sum().backward()
+    assert weight.grad.abs().max() > 1e-3
+
+
 def test_saved_again_by_sentence_transformers(model_folder, in_sentence_transformers, sentences, tmp_path):
     theirs = in_sentence_transformers(model_folder)
     theirs.save(str(tmp_path / "again"))

@@ -102,11 +102,27 @@ class TextRows:
             lengths[begin:end] = shared_targets(lengths[begin:end], int(targets[number]))
         return lengths
 
-    def combine(self, vectors: FloatArray, targets: IntArray) -> FloatArray:
-        """One vector a text from those of its rows before normalisation, (R, E) -> (N, E).
+    def shares(self, targets: IntArray) -> FloatArray:
+        """What part of its text's vector each row's is, shape (R,); those of a text add up to 1.
 
-        The mean, weighted by sqrt(tokens x compressed tokens / k) for the k-th piece: what a text is about is
+        In proportion to sqrt(tokens x compressed tokens / k) for the k-th piece: what a text is about is
         said early more often than late, and what was read closely says more (docs/reports/long-texts.md).
+
+        Args:
+            targets: the compressed tokens of each row, shape (R,).
+        """
+        shares = np.ones(len(self.rows), dtype=np.float32)
+        for number in np.flatnonzero(np.diff(self.starts) > 1):
+            begin, end = self.starts[number], self.starts[number + 1]
+            tokens = np.array([len(row) for row in self.rows[begin:end]])
+            weights = np.sqrt(tokens * targets[begin:end] / np.arange(1, end - begin + 1))
+            shares[begin:end] = weights / weights.sum()
+        return shares
+
+    def combine(self, vectors: FloatArray, targets: IntArray) -> FloatArray:
+        """One vector a text from those of its rows before normalisation, (R, E) -> (N, E): their mean by
+        ``shares``.
+
         Vectors of texts of one row are returned as they are, bit by bit.
 
         Args:
@@ -114,10 +130,8 @@ class TextRows:
         """
         if not self.in_pieces:
             return vectors
-        result = vectors[self.starts[:-1]]
+        result, shares = vectors[self.starts[:-1]], self.shares(targets)
         for number in np.flatnonzero(np.diff(self.starts) > 1):
             begin, end = self.starts[number], self.starts[number + 1]
-            tokens = np.array([len(row) for row in self.rows[begin:end]])
-            weights = np.sqrt(tokens * targets[begin:end] / np.arange(1, end - begin + 1))
-            result[number] = (weights / weights.sum()).astype(np.float32) @ vectors[begin:end]
+            result[number] = shares[begin:end] @ vectors[begin:end]
         return result
