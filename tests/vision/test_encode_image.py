@@ -12,8 +12,11 @@ from drawn import drawn, encoded, tiny_vit, with_vision
 from PIL import Image
 
 from jaspertc import Embedder
+from jaspertc.checkpoint import load_checkpoint
 from jaspertc.checkpoint.vision import read_vision, save_vision
+from jaspertc.engine.optimize import optimize
 from jaspertc.errors import CheckpointError, InputError, PictureError
+from jaspertc.train.matryoshka import turn_checkpoint
 
 TEXTS = ["a red circle", "一个蓝色的方块", ""]
 
@@ -151,6 +154,30 @@ def test_damaged_folders(folder: Path, tmp_path: Path, old: str, new: str, messa
 def test_a_picture_side_of_another_model_is_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="has shape"):
         read_vision(folder, 48)
+
+
+def test_turned_vectors_are_those_of_pictures_too(folder: Path, seeing: Embedder, tmp_path: Path) -> None:
+    turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((24, 24)))
+    turn_checkpoint(load_checkpoint(folder), turn.astype(np.float32), [8], tmp_path / "turned")
+    turned = Embedder.load(tmp_path / "turned", device="cpu", dtype="float32", runtime="torch")
+    pictures = [drawn("circle", "red"), drawn("rectangle", "blue")]
+    np.testing.assert_allclose(
+        turned.encode_image(pictures), seeing.encode_image(pictures) @ turn.T, atol=1e-5
+    )
+    np.testing.assert_allclose(turned.encode(TEXTS), seeing.encode(TEXTS) @ turn.T, atol=1e-5)
+    assert turned.encode_image(pictures, dims=8).shape == (2, 8)
+
+
+def test_an_optimised_checkpoint_keeps_its_picture_side(
+    folder: Path, seeing: Embedder, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    made = optimize(folder, tmp_path / "small", TEXTS, least=0.5)
+    small = Embedder.load(made.folder)
+    pictures = [drawn("circle", "red"), drawn("rectangle", "blue")]
+    assert (small.encode_image(pictures) * seeing.encode_image(pictures)).sum(1).min() > 0.95
+    side, theirs = (path / "vision" / "model.safetensors" for path in (folder, made.folder))
+    assert theirs.read_bytes() == side.read_bytes()
 
 
 def test_sentence_transformers_loads_the_text_side(folder: Path, seeing: Embedder) -> None:

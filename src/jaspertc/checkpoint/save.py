@@ -18,6 +18,7 @@ from jaspertc.checkpoint.files import (
 )
 from jaspertc.checkpoint.layouts import FORMAT, stored_prefixes
 from jaspertc.checkpoint.load import BUILT_IN, TOKENIZER, Checkpoint
+from jaspertc.checkpoint.vision import VISION, has_vision
 from jaspertc.errors import CheckpointError
 from jaspertc.files.aside import folder_aside, writing
 from jaspertc.model.encoder import Encoder
@@ -41,6 +42,7 @@ def save_checkpoint(
     piece_length: int | None = None,
     weights: str = "keep",
     notes: Mapping[str, Any] | None = None,
+    vision: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write ``encoder`` as a checkpoint folder: all of it or, if interrupted, nothing.
@@ -51,6 +53,7 @@ def save_checkpoint(
         weights: ``keep`` (bit-equal when loaded back), ``float32``, ``bfloat16``, or ``int8`` (matrices with
             one scale per row; about a quarter of the size).
         notes: further entries of the section ``jaspertc`` in ``config.json``; see ``CheckpointInfo.notes``.
+        vision: a folder with a picture side to copy.
         overwrite: replace a checkpoint that is already there.
 
     Raises:
@@ -103,6 +106,8 @@ def save_checkpoint(
         shutil.copyfile(BUILT_IN["mini"] / MODULE_FILE, aside / MODULE_FILE)
         save_file(_tensors(encoder, weights), str(aside / WEIGHTS), metadata={"format": "pt"})
         (aside / WEIGHTS).chmod(0o644)
+        if vision is not None:
+            shutil.copytree(vision, aside / VISION)
     return folder
 
 
@@ -116,6 +121,8 @@ def save_changed(
     overwrite: bool = False,
 ) -> Path:
     """Write an encoder that was made from a checkpoint, with all else that the checkpoint has.
+
+    Its picture side is copied as it is: pictures pass through the layers and the head that texts do.
 
     Args:
         weights, notes, overwrite: as ``save_checkpoint``'s; notes are added to the checkpoint's.
@@ -135,6 +142,7 @@ def save_changed(
         piece_length=info.piece_length,
         weights=weights,
         notes={**info.notes, **(notes or {})},
+        vision=checkpoint.folder / VISION if has_vision(checkpoint.folder) else None,
         overwrite=overwrite,
     )
 
