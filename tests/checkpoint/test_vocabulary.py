@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from jaspertc.checkpoint.vocabulary import count_tokens, prune_tokenizer, tokens_to_keep
+from jaspertc.checkpoint.vocabulary import count_tokens, prune_to_texts, prune_tokenizer, tokens_to_keep
 from jaspertc.errors import InputError
 from jaspertc.samples import load_samples
 from jaspertc.text.tokenizer import Tokenizer
@@ -58,6 +58,17 @@ def test_counted_texts_keep_their_pieces(kind: str) -> None:
         assert row.max() < len(keep)
         assert keep[row[0]] == 0
         assert keep[row[-1]] == 1
+
+
+def test_a_token_that_two_merges_give_keeps_the_parts_of_both() -> None:
+    tokens = ["a", "b", "c", "d", "bc", "abc", "cd", "ab"]
+    merges = [("b", "c"), ("a", "bc"), ("c", "d"), ("a", "b"), ("ab", "c")]
+    model = models.BPE(vocab={token: place for place, token in enumerate(tokens)}, merges=merges)
+    before = HFTokenizer(model)
+    before.pre_tokenizer = pre_tokenizers.Whitespace()
+    pruned, _, share = prune_to_texts(Tokenizer(before), ["abcd", "cd"])
+    assert share == 1
+    assert HFTokenizer.from_str(pruned).encode("abcd cd").tokens == ["abc", "d", "cd"]
 
 
 def test_single_characters_and_scripts_are_kept() -> None:

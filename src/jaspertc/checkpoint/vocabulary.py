@@ -163,8 +163,10 @@ def _merge_parts(merge: str | list[str]) -> tuple[str, str]:
 
 
 def _with_parts(wanted: set[int], content: dict[str, Any], pieces: dict[str, int]) -> set[int]:
-    """Add the tokens that BPE merges pass through on the way to the wanted ones."""
-    parts = {"".join(pair): pair for pair in map(_merge_parts, content["model"]["merges"])}
+    """Add the tokens that BPE merges pass through on the way to the wanted ones, whichever merge is taken."""
+    parts: dict[str, list[str]] = {}
+    for pair in map(_merge_parts, content["model"]["merges"]):
+        parts.setdefault("".join(pair), []).extend(pair)
     names = {index: piece for piece, index in pieces.items()}
     open_ids = list(wanted)
     while open_ids:
