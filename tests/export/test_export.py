@@ -1,6 +1,7 @@
 """Exported graphs against the Embedder: the dial, batches, both backbones, weights and bad input."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -224,6 +225,38 @@ def test_metadata_and_what_lies_beside(make_model, tmp_path):
     page = (tmp_path / "new" / "README.md").read_text()
     assert "mit" in page
     assert "0.25" in page
+
+
+@pytest.mark.parametrize(
+    ("piece_length", "options", "said"),
+    [
+        (None, {}, r"more than 64 tokens after compression .*long_texts=.compress.\S* does\.\nOutput"),
+        (
+            48,
+            {},
+            "long_texts=.compress.*more than 48 tokens in pieces.*cut longer texts into pieces yourself",
+        ),
+        (100, {"compressor": CompressorConfig()}, r"enable_truncation\(64\).*more than 64 tokens in pieces"),
+    ],
+)
+def test_what_is_done_with_long_texts_is_said(make_model, tmp_path, piece_length, options, said):
+    folder = make_model(save={"piece_length": piece_length}, **options)
+    result = export(folder, tmp_path / "new" / "small.onnx")
+    assert re.search(said, (tmp_path / "new" / "README.md").read_text(), re.DOTALL)
+    facts = {item.key: item.value for item in onnx.load(result.model[0]).metadata_props}
+    expected = None if piece_length is None else str(min(piece_length, 64))
+    assert facts.get("jaspertc.piece_length") == expected
+
+
+def test_long_texts_are_compressed_as_the_page_says(make_model, exported, sentences):
+    folder = make_model(save={"piece_length": 48})
+    embedder = Embedder.load(folder, device="cpu", dtype="float32", runtime="torch")
+    text = " ".join(sentences)
+    found = exported(folder)(embedder.tokenize([text]), ratio=0.5, output="embedding")
+    assert len(next(embedder.encode_pieces([text])).spans) > 1
+    np.testing.assert_allclose(
+        found, embedder.encode([text], ratio=0.5, long_texts="compress"), rtol=0, atol=1e-5
+    )
 
 
 def test_without_defaults_the_dial_must_be_given(make_model, exported):

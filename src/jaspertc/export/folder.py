@@ -26,6 +26,7 @@ class Facts:
 
     Attributes:
         max_length: tokens at which loaders cut a text.
+        piece_length: tokens from which on ``encode`` cuts a text into pieces, which the graph does not.
         licence: as the model's own README names it.
     """
 
@@ -40,6 +41,7 @@ class Facts:
     prompts: Mapping[str, str]
     default_prompt_name: str | None
     max_length: int
+    piece_length: int | None
     fingerprint: str
     licence: str
 
@@ -48,19 +50,20 @@ class Facts:
         """The facts of a model's export."""
         info, config = checkpoint.info, checkpoint.info.config
         compresses = checkpoint.compressor.can_compress
-        limit = info.max_length or LONGEST
+        limit, positions = info.max_length or LONGEST, config.backbone.max_positions
         return cls(
             name=checkpoint.name if checkpoint.name == checkpoint.folder.name else checkpoint.folder.name,
             weights=weights,
             dims=config.embedding_dims,
             compressor=config.compressor.kind,
             backbone=config.backbone.kind,
-            positions=config.backbone.max_positions,
+            positions=positions,
             ratio=ratio if compresses else None,
             threshold=threshold if compresses else None,
             prompts=dict(info.prompts),
             default_prompt_name=info.default_prompt_name,
-            max_length=limit if compresses else min(limit, config.backbone.max_positions),
+            max_length=limit if compresses else min(limit, positions),
+            piece_length=info.piece_length and min(info.piece_length, positions),
             fingerprint=checkpoint.fingerprint,
             licence=licence_of(checkpoint.folder),
         )
@@ -79,6 +82,7 @@ class Facts:
             "ratio": self.ratio,
             "threshold": self.threshold,
             "max_length": self.max_length,
+            "piece_length": self.piece_length,
             "prompts": json.dumps(self.prompts, ensure_ascii=False),
             "default_prompt_name": self.default_prompt_name,
             "licence": self.licence,
@@ -181,6 +185,20 @@ def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
+def _long_texts(facts: Facts) -> str:
+    """What the graph does with long texts, and where ``encode`` does something else."""
+    said = f"""A text of more than {facts.positions} tokens after compression is compressed to that many, as
+`encode(..., long_texts="compress")` does."""
+    if facts.ratio is None:
+        said = f"""A text of more than {facts.positions} tokens loses its end, special tokens included;
+`tokenizer.enable_truncation({facts.positions})` keeps those."""
+    if facts.piece_length is None:
+        return said
+    return f"""{said}
+By default, `encode` reads a text of more than {facts.piece_length} tokens in pieces, and its vector is
+another one: cut longer texts into pieces yourself."""
+
+
 def readme(file: str, facts: Facts) -> str:
     """The page beside the graph."""
     rows = {
@@ -213,6 +231,7 @@ def readme(file: str, facts: Facts) -> str:
 
 Inputs: {inputs}.
 Ids outside the vocabulary count as the nearest one; a text without tokens has a vector of zeros.
+{_long_texts(facts)}
 Output: `embedding`, (N, {facts.dims}) float32.
 
 ```python
