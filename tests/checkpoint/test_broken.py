@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -251,6 +252,39 @@ def test_an_unknown_key_names_the_nearest(ours, room, key, nearest):
     refused(ours, rf"config\.json: unknown key '{key}'.*did you mean '{nearest}'")
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "allowed"),
+    [
+        ("format", ["1", None, 0, -1, 1.5, True], "an integer >= 1"),
+        ("fallback_id", ["x", -1, 320, 10**9, 1.5, True, [0]], "a token id, 0 to 319, or null"),
+        ("max_length", ["5", 0, -1, 1.5, True], "an integer >= 1"),
+        ("piece_length", ["50", 0, 31, 40.5, True], "(an integer )?>= (1|32)"),
+    ],
+)
+def test_odd_values_of_our_own_keys_are_named(ours, key, values, allowed):
+    content = json.loads((ours / "config.json").read_text())
+    for value in values:
+        content["jaspertc"][key] = value
+        (ours / "config.json").write_text(json.dumps(content))
+        refused(ours, rf"config\.json: {key} is {re.escape(repr(value))}, it must be {allowed}")
+
+
+def test_limits_of_others_name_their_file(bert):
+    change_json(bert / "tokenizer_config.json", model_max_length=0)
+    refused(bert, r"tokenizer_config\.json: model_max_length is 0, it must be an integer >= 1")
+
+
+def test_a_limit_with_no_room_for_a_token_is_named(make_model, tmp_path):
+    for limit, fits in ((1, False), (2, True)):  # the tokenizer adds one
+        model = Embedder.load(make_model(save={"max_length": limit}), device="cpu", dtype="float32")
+        assert model.encode_ids([[5, 6, 7]]).shape == (1, 24)
+        if fits:
+            assert np.abs(np.diff(model.encode(["a cat", "bread rises"]), axis=0)).max() > 1e-3
+        else:
+            with pytest.raises(CheckpointError, match=r"max_length in config\.json .*is 1, it must be > 1"):
+                model.encode(["a cat"])
+
+
 def _places(value, path=()):
     """Paths to every value inside a JSON object."""
     for key, inner in value.items():
@@ -291,6 +325,8 @@ def test_odd_values_anywhere_give_named_errors(folder):
         "{",
         '{"prompts": [1]}',
         '{"prompts": "x"}',
+        '{"prompts": {"query": {"text": "query: "}}}',
+        '{"prompts": {"query": 5}}',
     ],
 )
 def test_broken_prompts(folder, content):

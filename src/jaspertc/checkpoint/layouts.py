@@ -23,6 +23,7 @@ from jaspertc.model.compressors import compressor_class
 from jaspertc.model.compressors.adaptive_average import RELEASED_MLP, AdaptiveAverageConfig
 from jaspertc.model.read_config import read_model_config
 from jaspertc.pytorch import Tensor
+from jaspertc.types import is_integer
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,10 @@ def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
     content = read_json(path) if path.is_file() else {}
     if not isinstance(content.get("prompts") or {}, dict):
         raise CheckpointError(f"{path}: prompts is {content['prompts']!r:.80}, it must be an object")
-    prompts = {str(k): str(v) for k, v in (content.get("prompts") or {}).items() if v is not None}
+    prompts = {name: text for name, text in (content.get("prompts") or {}).items() if text is not None}
+    for name, text in prompts.items():
+        if not isinstance(text, str):
+            raise CheckpointError(f"{path}: prompts.{name} is {text!r:.80}, it must be a string")
     default = content.get("default_prompt_name")
     if default is not None and default not in [*prompts]:
         names = ", ".join(map(repr, prompts)) or "none"
@@ -97,19 +101,20 @@ def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
     return prompts, default
 
 
-def _token_limit(value: object) -> int | None:
+def _token_limit(path: Path, content: Mapping[str, Any], key: str) -> int | None:
     """A limit on tokens from a file; huge ones are tokenizers' way to say that there is none."""
+    value = content.get(key)
     if value is None or (isinstance(value, (int, float)) and value > 1e9):
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"the limit on tokens is {value!r}, it must be an integer >= 1")
-    return value
+    if not is_integer(value) or value < 1:
+        raise CheckpointError(f"{path}: {key} is {value!r:.80}, it must be an integer >= 1")
+    return int(value)
 
 
-def _piece_length(value: object) -> int | None:
-    length = _token_limit(value)
+def _piece_length(path: Path, content: Mapping[str, Any]) -> int | None:
+    length = _token_limit(path, content, "piece_length")
     if length is not None and length < LEAST_PIECE:
-        raise ConfigError(f"piece_length is {value!r}, it must be >= {LEAST_PIECE} tokens")
+        raise CheckpointError(f"{path}: piece_length is {length}, it must be >= {LEAST_PIECE} tokens")
     return length
 
 
@@ -158,20 +163,26 @@ def _hugging_face_renaming(cls: type[Backbone]) -> Callable[[str], str | None]:
 
 
 def _ours(folder: Path, config: Mapping[str, Any]) -> CheckpointInfo:
-    section = config["jaspertc"]
-    if section["format"] > FORMAT:
-        raise CheckpointError(
-            f"{folder} is in format {section['format']}; update jaspertc, which reads {FORMAT}"
-        )
+    path, section = folder / "config.json", config["jaspertc"]
+    written = section["format"]
+    if not is_integer(written) or written < 1:
+        raise CheckpointError(f"{path}: format is {written!r:.80}, it must be an integer >= 1")
+    if written > FORMAT:
+        raise CheckpointError(f"{folder} is in format {written}; update jaspertc, which reads {FORMAT}")
     prompts, default = _prompts(folder)
     model = read_model_config(section["model"])
+    fallback_id, tokens = section.get("fallback_id"), model.backbone.vocab_size
+    if fallback_id is not None and not (is_integer(fallback_id) and 0 <= fallback_id < tokens):
+        raise CheckpointError(
+            f"{path}: fallback_id is {fallback_id!r:.80}, it must be a token id, 0 to {tokens - 1}, or null"
+        )
     return CheckpointInfo(
         config=model,
         prompts=prompts,
         default_prompt_name=default,
-        max_length=_token_limit(section.get("max_length")),
-        fallback_id=section.get("fallback_id"),
-        piece_length=_piece_length(section.get("piece_length")),
+        max_length=_token_limit(path, section, "max_length"),
+        fallback_id=fallback_id,
+        piece_length=_piece_length(path, section),
         rename=_renaming(model),
         notes=dict(section.get("notes") or {}),
     )
@@ -283,7 +294,7 @@ def _sentence_transformers_limit(folder: Path) -> int | None:
             raise CheckpointError(
                 f"{folder / name} sets do_lower_case, which is not supported; lower the texts"
             )
-        if (limit := _token_limit(content.get(key))) is not None:
+        if (limit := _token_limit(folder / name, content, key)) is not None:
             return limit
     return None
 

@@ -62,6 +62,7 @@ class Checkpoint:
 
         Raises:
             TokenizerError: missing, unreadable, or larger than the model's vocabulary.
+            CheckpointError: the folder's limit on tokens leaves no room for one beside the special ones.
         """
         tokenizer = Tokenizer.from_file(self.folder / TOKENIZER, fallback_id=self.info.fallback_id)
         rows = self.info.config.backbone.vocab_size
@@ -69,6 +70,13 @@ class Checkpoint:
             raise TokenizerError(
                 f"{self.folder / TOKENIZER} has {tokenizer.vocab_size} tokens but the model only {rows}; "
                 "put the tokenizer.json of this very checkpoint there"
+            )
+        most, special = self.info.max_length, tokenizer.special_count
+        if most is not None and most <= special:
+            raise CheckpointError(
+                f"{self.folder}: max_length in config.json (in others' files max_seq_length or "
+                f"model_max_length) is {most}, it must be > {special}, the number of special tokens that "
+                f"{TOKENIZER} adds"
             )
         return tokenizer
 

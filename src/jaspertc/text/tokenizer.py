@@ -38,6 +38,9 @@ class Tokenizer:
         tokenizer: a loaded ``tokenizers.Tokenizer``.
         fallback_id: the id that stands for a text which gives no token at all (an empty text under a
             tokenizer that adds nothing), so that its vector is defined.
+
+    Attributes:
+        special_count: tokens that are added to each text.
     """
 
     def __init__(self, tokenizer: HFTokenizer, *, fallback_id: int | None = None) -> None:
@@ -56,7 +59,7 @@ class Tokenizer:
             0,
         )
         self._suffix = np.array(with_special[begin + len(without) :], dtype=np.int64)
-        self._special_count = len(with_special) - len(without)
+        self.special_count = len(with_special) - len(without)
 
     @classmethod
     def from_file(cls, path: Path, *, fallback_id: int | None = None) -> "Tokenizer":
@@ -99,9 +102,9 @@ class Tokenizer:
         Raises:
             InputError: ``max_length`` leaves no room for a token beside the special ones.
         """
-        if max_length is not None and max_length <= self._special_count:
+        if max_length is not None and max_length <= self.special_count:
             raise InputError(
-                f"max_length is {max_length}, it must be > {self._special_count}, "
+                f"max_length is {max_length}, it must be > {self.special_count}, "
                 "the number of special tokens that this tokenizer adds"
             )
         encodings = self._tokenizer.encode_batch_fast([clean(text) for text in texts])
