@@ -170,6 +170,43 @@ def test_excluded_texts(tmp_path):
         read_excluded([tmp_path / "none.txt"], Excluded())
 
 
+def test_excluded_texts_in_lists_and_objects(tmp_path):
+    row = {
+        "id": ["its own id"],
+        "positive": [LONG],
+        "negatives": [{"id": "the id of a text in it", "title": {"en": "An old mill."}}, 3, None],
+        "deep": None,
+    }
+    for _ in range(300):
+        row["deep"] = [{"deeper": row["deep"] or "A small red boat."}]
+    (tmp_path / "eval").mkdir()
+    aside = write(tmp_path / "eval" / "eval.jsonl", [row])
+    (tmp_path / "eval" / "page.txt").write_text("Boats and mills\nof old.")
+    rows = [
+        {"id": name, "text": text}
+        for name, text in enumerate(
+            [
+                "its own id",
+                LONG,
+                "the id of a text in it",
+                "an old mill",
+                "a small red boat",
+                "boats and mills of old",
+            ]
+        )
+    ]
+    source = write(tmp_path / "in.jsonl", rows)
+    for path, found, kept in (
+        (aside, 4, [0, 5]),
+        (tmp_path / "eval", 5, [0]),
+        (tmp_path / "*" / "*.jsonl", 4, [0, 5]),
+    ):
+        excluded = Excluded()
+        assert read_excluded([path], excluded) == found
+        clean_files([source], tmp_path / "out.jsonl", Cleaner(Rules(), excluded))
+        assert [row["id"] for row in lines(tmp_path / "out.jsonl")] == kept
+
+
 def test_one_id_twice(tmp_path):
     first = write(tmp_path / "one.jsonl", [{"id": 1, "text": "some text"}])
     second = write(tmp_path / "two.jsonl", [{"id": "1", "text": "another one"}])

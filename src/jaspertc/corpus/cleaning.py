@@ -24,7 +24,7 @@ from jaspertc.files.folders import files_of, is_pattern
 from jaspertc.files.hashes import content_id, number_of
 from jaspertc.files.json_lines import read_objects
 from jaspertc.files.lines import json_line, lines_aside, rows_aside
-from jaspertc.files.texts import DEFAULT_ID_FIELD, FOLDER, SUFFIXES, Id, kind_of, read_rows
+from jaspertc.files.texts import DEFAULT_ID_FIELD, FOLDER, SUFFIXES, Id, kind_of, read_rows, whole_text
 
 EMPTY, SHORT, LONG = "empty", "too short", "too long"
 SYMBOLS, LINES = "mostly symbols", "repeated lines"
@@ -231,7 +231,8 @@ class _Names:
 def read_excluded(
     paths: Sequence[str | Path], excluded: Excluded, *, advance: Callable[[int], None] = lambda count: None
 ) -> int:
-    """Exclude all texts of files: each string of a JSON object but its id, else as ``read_texts``.
+    """Exclude all texts of files: each string of a JSON object, at any depth, but its own id; else as
+    ``read_texts``.
 
     Returns:
         How many texts there were.
@@ -251,13 +252,29 @@ def read_excluded(
 
 
 def _texts_to_exclude(path: str | Path) -> Iterator[str]:
-    if kind_of(path) == ".jsonl":
+    kind = kind_of(path)
+    if kind == FOLDER:
+        for file in files_of(Path(path), SUFFIXES):
+            if kind_of(file) == ".txt" and not is_pattern(path):
+                yield whole_text(file)
+            else:
+                yield from _texts_to_exclude(file)
+    elif kind == ".jsonl":
         for _, row in read_objects(path):
-            yield from (
-                value for key, value in row.items() if isinstance(value, str) and key != DEFAULT_ID_FIELD
-            )
+            yield from _strings([value for key, value in row.items() if key != DEFAULT_ID_FIELD])
     else:
         yield from (row.text for row, _ in read_rows(path))
+
+
+def _strings(values: list[Any]) -> Iterator[str]:
+    """The strings in values of JSON, in no order. Without recursion: rows may be nested deeply."""
+    waiting = [*values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, (list, dict)):
+            waiting += value.values() if isinstance(value, dict) else value
 
 
 def check_inputs(inputs: Sequence[str | Path], outputs: Sequence[Path | None]) -> None:
