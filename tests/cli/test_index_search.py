@@ -78,6 +78,41 @@ def test_looking_after_an_index(run):
     assert "1 documents removed" not in run("index", "--output", "i.db", "--remove", "notes.txt").stdout
 
 
+def test_an_export_replaces_only_an_earlier_one(run):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    Path("folder").mkdir()
+    Path("folder/page.md").write_text("a page")
+    table = arrow.table({"id": ["a", "b"], "text": ["a cat", "a dog"]})
+    for name in ("input.parquet", "other.parquet"):
+        parquet.write_table(table, name)
+    Path("broken.parquet").write_text("x")
+    new = ("index", "input.parquet", "folder", "--output", "i.db")
+    for export, message in (
+        ("input.parquet", "input.parquet is an input"),
+        ("folder/new.parquet", "is in the folder folder, an input"),
+    ):
+        result = run(*new, "--export", export)
+        assert isinstance(result.exception, DataFileError), result.output
+        assert message in str(result.exception)
+        assert not Path("i.db").exists()
+    assert run(*new, "--export", "out.parquet").exit_code == 0
+    for files in ((), ("notes.txt",)):
+        for export, message in (
+            ("input.parquet", "input.parquet is a source of i.db"),
+            ("folder/new.parquet", "folder/new.parquet is in folder, a source of i.db"),
+            ("other.parquet", "other.parquet exists already and is no export"),
+            ("broken.parquet", "broken.parquet is corrupt or no parquet file"),
+        ):
+            result = run("index", *files, "--output", "i.db", "--export", export)
+            assert isinstance(result.exception, DataFileError), result.output
+            assert message in str(result.exception)
+            assert "added" not in result.stdout
+    assert parquet.read_table("input.parquet") == parquet.read_table("other.parquet") == table
+    run("index", "notes.txt", "--output", "i.db")
+    assert run("index", "--output", "i.db", "--export", "out.parquet").stdout == "out.parquet: 5 rows\n"
+
+
 def test_control_characters_of_a_text_are_shown_not_sent(run):
     Path("evil.jsonl").write_text(json.dumps({"id": "e\x1b[2J", "text": "a\x1b[31mred\u202e \x07"}) + "\n")
     run("index", "evil.jsonl", "--output", "e.db")

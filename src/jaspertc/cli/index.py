@@ -67,7 +67,10 @@ def index(
         typer.Option("--centring/--no-centring", help="Whether searches use the mean of past queries."),
     ] = None,
     export: Annotated[
-        Path | None, typer.Option(help="Write ids, texts, metadata and vectors to this .parquet file.")
+        Path | None,
+        typer.Option(
+            help="Write ids, texts, metadata and vectors to this .parquet file: new, or an earlier export."
+        ),
     ] = None,
     runtime: Runtime = "auto",
 ) -> None:
@@ -87,10 +90,11 @@ def index(
     if seconds is not None and refine is None:
         raise InputError(f"--seconds is {seconds:g}, it goes with --refine only; leave it out")
     if export is not None:
-        from jaspertc.files.lines import check_new_file
-        from jaspertc.search.upkeep import EXPORTS
+        from jaspertc.corpus.cleaning import check_inputs
+        from jaspertc.search.upkeep import check_export
 
-        check_new_file(export, "--export", EXPORTS, overwrite=True)
+        check_inputs(files or [], [export])
+        check_export(output, export)
     if files:
         from itertools import chain
 

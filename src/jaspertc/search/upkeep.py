@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaspertc.errors import IndexFileError, MissingExtraError
+from jaspertc.errors import DataFileError, IndexFileError
 from jaspertc.files.aside import written_aside
 from jaspertc.files.lines import check_new_file
+from jaspertc.files.parquet import arrow as pyarrow
+from jaspertc.files.parquet import open_parquet
 from jaspertc.search.blocks import read_vectors
 from jaspertc.search.reading import source_name
 from jaspertc.search.rows import remove_rows
@@ -19,6 +21,7 @@ from jaspertc.search.schema import (
     FORMAT,
     IndexInfo,
     connect,
+    is_empty,
     migrate,
     read_info,
     sqlite_errors,
@@ -28,6 +31,7 @@ from jaspertc.search.usage import STABLE_QUERIES, past_queries
 
 EXPORTED_ROWS = 1024
 EXPORTS = (".parquet",)
+COLUMNS = ("id", "passage", "start", "stop", "heading", "text", "metadata", "ratio", "embedding")
 
 
 @dataclass(frozen=True)
@@ -175,45 +179,68 @@ def compact(path: Path) -> tuple[int, int]:
     return before, path.stat().st_size
 
 
+def check_export(path: Path, output: Path) -> None:
+    """Find out early whether an index, or one to be made, can be written to ``output``.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        DataFileError: ``output`` does not end in .parquet, its folder is missing or cannot be written to, it
+            is or lies in a source of the index, or is there already and no export.
+        IndexFileError: the index cannot be read.
+    """
+    check_new_file(output, "--export", EXPORTS, overwrite=True)
+    pyarrow()
+    for name in _sources(path) if path.exists() else []:
+        source = path.parent / name
+        if source.is_file() and output.exists() and output.samefile(source):
+            raise DataFileError(f"{output} is a source of {path}; give another --export")
+        if source.is_dir() and source.resolve() in output.resolve().parents:
+            raise DataFileError(f"{output} is in {source}, a source of {path}; give another --export")
+    if output.exists():
+        file = open_parquet(output)
+        if file.schema_arrow.names != [*COLUMNS]:
+            raise DataFileError(
+                f"{output} exists already and is no export of an index; give another --export"
+            )
+
+
+def _sources(path: Path) -> list[str]:
+    """The files and folders an index follows, as it names them; none of format 1, or an empty file."""
+    with closing(connect(path, "rw")) as connection, sqlite_errors(path, "read"):
+        if is_empty(connection) or read_info(connection, path).format < FORMAT:
+            return []
+        return [row[0] for row in connection.execute("SELECT name FROM sources")]
+
+
 def export(path: Path, output: Path) -> int:
     """Write an index as parquet, a row a passage, sorted by number; how many rows there are.
 
     Columns: id (the document's), passage (from 0), start, stop (characters), heading, text (the passage's),
-    metadata (JSON), ratio, and embedding (float32, unit length but for rounding).
+    metadata (JSON), ratio, and embedding (float32, unit length but for rounding). An earlier export is
+    replaced.
 
     Raises:
-        MissingExtraError: pyarrow is not installed.
-        DataFileError: output does not end in .parquet, or its folder is missing or cannot be written to.
-        IndexFileError: the index cannot be read.
+        MissingExtraError, DataFileError, IndexFileError: as ``check_export``.
     """
-    check_new_file(output, "--export", EXPORTS, overwrite=True)
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "parquet", "reading or writing parquet") from error
+    check_export(path, output)
+    arrow = pyarrow()
     count = 0
     with opened(path, "export") as (connection, info), written_aside(output) as file:
-        schema = arrow.schema(
-            [
-                ("id", arrow.string()),
-                ("passage", arrow.int32()),
-                ("start", arrow.int32()),
-                ("stop", arrow.int32()),
-                ("heading", arrow.string()),
-                ("text", arrow.string()),
-                ("metadata", arrow.string()),
-                ("ratio", arrow.float32()),
-                ("embedding", arrow.list_(arrow.float32(), info.dims)),
-            ]
-        )
+        kinds = [
+            arrow.string(),
+            *[arrow.int32()] * 3,
+            *[arrow.string()] * 3,
+            arrow.float32(),
+            arrow.list_(arrow.float32(), info.dims),
+        ]
+        schema = arrow.schema([*zip(COLUMNS, kinds)])
         rows = connection.execute(
             "SELECT passages.number, id, "
             "row_number() OVER (PARTITION BY document ORDER BY passages.number) - 1, "
             "start, stop, heading, text, metadata, ratio FROM passages "
             "JOIN documents ON document = documents.number ORDER BY passages.number"
         )
-        with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        with arrow.parquet.ParquetWriter(file, schema) as writer:
             while part := rows.fetchmany(EXPORTED_ROWS):
                 vectors = read_vectors(connection, info.layout, np.array([row[0] for row in part]))
                 columns = [list(column) for column in zip(*(row[1:] for row in part))]
