@@ -94,7 +94,9 @@ def test_graft_from_texts(tmp_path: Path) -> None:
     assert student.encode("一只猫 a cat", ratio=0.3).shape == (64,)
     again = run(app, ["graft", "mini", str(out)])
     assert isinstance(again.exception, Exception)
-    assert "already exists" in str(again.exception)
+    assert str(again.exception).endswith(
+        "already exists; choose another folder, or --overwrite to replace it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_writes_a_checkpoint_and_says_what_it_costs(
     assert "what may compute" in shown.stdout
     again = run(app, ["optimize", "mini", str(out), *options])
     assert isinstance(again.exception, CheckpointError)
-    assert "already exists" in str(again.exception)
+    assert "already exists; choose another folder, or --overwrite" in str(again.exception)
 
 
 def test_a_wrong_field_is_named(texts: Path, tmp_path: Path) -> None:

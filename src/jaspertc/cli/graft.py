@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jaspertc.cli.options import check_out
 from jaspertc.cli.progress import say
 from jaspertc.cli.vocabulary import MinCount, Scripts, Vocabulary, VocabularyField, check_vocabulary, pruned
 from jaspertc.errors import InputError
@@ -54,7 +55,6 @@ def graft(
     with invisible characters (zero-width spaces, soft hyphens, directional marks): a student leaves them out.
     """
     from jaspertc.checkpoint import load_checkpoint, save_checkpoint
-    from jaspertc.checkpoint.save import check_folder
     from jaspertc.checkpoint.surgery import graft
 
     check_vocabulary(vocabulary, text_field, min_count, scripts)
@@ -67,7 +67,7 @@ def graft(
             f"--default-prompt is {default_prompt!r}, there are the prompts {', '.join(prompts) or 'none'}; "
             "name one of them, or add it with --prompt"
         )
-    check_folder(out, overwrite=overwrite)
+    check_out(out, overwrite=overwrite)
     tokenizer = checkpoint.tokenizer.without_invisible()
     tokenizer_json, keep = tokenizer.to_json(), None
     if vocabulary:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaspertc.cli.options import ModelArgument
+from jaspertc.cli.options import ModelArgument, check_out
 from jaspertc.cli.progress import progress, say
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def matryoshka(
     import numpy as np
 
     from jaspertc.checkpoint import load_checkpoint
-    from jaspertc.checkpoint.save import check_folder
     from jaspertc.cli.tables import show
     from jaspertc.engine.embedder import Embedder
     from jaspertc.recipe.texts import PairTexts
@@ -51,7 +50,7 @@ def matryoshka(
         turn_checkpoint,
     )
 
-    check_folder(out, overwrite=overwrite)
+    check_out(out, overwrite=overwrite)
     checkpoint = load_checkpoint(model)
     widths = check_widths(checkpoint, dims)
     texts = [

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaspertc.cli.options import check_out
 from jaspertc.cli.progress import say
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def optimize(
     """
     from jaspertc.engine.optimize import optimize as optimized
 
+    check_out(out, overwrite=overwrite)
     texts = _samples() if calibration is None else _drawn(calibration, text_field, count)
     _print(
         optimized(checkpoint, out, texts, least=least, max_length=max_length, overwrite=overwrite, say=say)

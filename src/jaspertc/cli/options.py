@@ -1,8 +1,11 @@
 """Options that several commands have."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from jaspertc.errors import CheckpointError
 
 Runtime = Annotated[
     str,
@@ -23,3 +26,12 @@ TextField = Annotated[str, typer.Option(help="JSON field or column with the text
 IdField = Annotated[
     str | None, typer.Option(help="JSON field or column with the id; default: id, if present.")
 ]
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Raise CheckpointError unless a command may write a checkpoint to the folder ``out``."""
+    from jaspertc.checkpoint.save import check_folder
+
+    check_folder(out, overwrite=True)  # with it, too, only a checkpoint is replaced
+    if not overwrite and out.exists() and any(out.iterdir()):
+        raise CheckpointError(f"{out} already exists; choose another folder, or --overwrite to replace it")
