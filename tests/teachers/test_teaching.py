@@ -105,6 +105,17 @@ def test_roles_have_folders_where_prompts_differ(tmp_path):
         Teaching(read_recipe(recipe))
 
 
+def test_fields_of_texts_and_pairs(tmp_path):
+    recipe = make_recipe(tmp_path, count=40)
+    change(recipe, 'path = "texts.jsonl"', 'path = "texts.jsonl"\ntext_field = "body"')
+    with pytest.raises(DataFileError, match=r"no field 'body', it has .*; name another in the recipe$"):
+        Teaching(read_recipe(recipe))
+    (tmp_path / "pairs.txt").write_text("a line\n")
+    recipe.write_text('[[texts.pairs]]\npath = "pairs.txt"\n' + recipe.read_text())
+    with pytest.raises(DataFileError, match=r"pairs\.txt has no fields"):
+        Teaching(read_recipe(recipe))
+
+
 def test_one_prompt_for_two_roles_shares_a_folder(tmp_path):
     recipe = make_recipe(tmp_path, count=40)
     make_texts(tmp_path / "queries.jsonl", 10, first=40)

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from jaspertc import Embedder
 from jaspertc.checkpoint import load_checkpoint
+from jaspertc.cli import app
 from jaspertc.config import HeadConfig
-from jaspertc.errors import CheckpointError, InputError
+from jaspertc.errors import CheckpointError, DataFileError, InputError
 from jaspertc.recipe.texts import PairTexts
 from jaspertc.train import matryoshka
 from jaspertc.train.matryoshka import Sides, check_widths, learned_turn, read_pairs, turn_checkpoint
@@ -94,6 +96,39 @@ def test_too_few_pairs_and_a_final_model_are_refused(tmp_path: Path, monkeypatch
     monkeypatch.setitem(checkpoint.info.notes, matryoshka.NOTE, {})
     with pytest.raises(CheckpointError, match="optimised already"):
         check_widths(checkpoint, [64])
+
+
+def test_pairs_need_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lines.txt").write_text("a line\n" * 200)
+    Path("folder").mkdir()
+    Path("folder/page.md").write_text("a page")
+    found = []
+    for name in ("lines.txt", "-", "folder"):
+        with pytest.raises(
+            DataFileError, match=r"has no fields; give a \.jsonl, \.csv or \.parquet file"
+        ) as error:
+            read_pairs(PairTexts(path=Path(name)), 1000)
+        command = ["matryoshka", "no/such/model", "out", name, "--dims", "64"]  # before the model
+        assert str(CliRunner().invoke(app, command).exception) == str(error.value)
+        found.append(str(error.value).partition(" has")[0])
+    assert found == ["lines.txt", "standard input", "folder/page.md"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize(("field", "option"), [("query", "--query-field"), ("positive", "--positive-field")])
+def test_a_field_that_is_not_there_is_named_with_its_option(
+    tmp_path: Path, kind: str, field: str, option: str
+) -> None:
+    path = tmp_path / f"pairs.{kind}"
+    row = {name: "a text" for name in ("query", "positive") if name != field}
+    if kind == "parquet":
+        arrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(arrow.Table.from_pylist([row]), path)
+    else:
+        path.write_text(json.dumps(row) if kind == "jsonl" else f"{next(iter(row))}\na text\n")
+    with pytest.raises(DataFileError, match=f"no field '{field}', it has .*; name another with {option}$"):
+        read_pairs(PairTexts(path=path), 1000)
 
 
 def test_drawn_pairs_do_not_depend_on_the_order_of_lines(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ def matryoshka(
     model: ModelArgument,
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     pairs: Annotated[
-        list[Path], typer.Argument(help="Files of pairs: lines of JSON with a query and its answer.")
+        list[Path],
+        typer.Argument(help="Files of pairs, .jsonl, .csv or .parquet: rows with a query and its answer."),
     ],
     dims: Annotated[list[int], typer.Option(help="A width that vectors may be cut to; may be repeated.")],
     query_field: Annotated[str, typer.Option(help="Field of the queries.")] = "query",
@@ -40,6 +41,7 @@ def matryoshka(
     from jaspertc.checkpoint import load_checkpoint
     from jaspertc.cli.tables import show
     from jaspertc.engine.embedder import Embedder
+    from jaspertc.files.texts import check_fields
     from jaspertc.recipe.texts import PairTexts
     from jaspertc.train.matryoshka import (
         STEPS,
@@ -51,6 +53,8 @@ def matryoshka(
     )
 
     check_out(out, overwrite=overwrite)
+    for path in pairs:  # before the model, which is slow
+        check_fields(path)
     checkpoint = load_checkpoint(model)
     widths = check_widths(checkpoint, dims)
     texts = [

@@ -15,6 +15,7 @@ from jaspertc.files.opening import (
     LONGEST,
     STDIN,
     Openable,
+    name_of,
     opened,
     read_lines,
     read_whole,
@@ -45,7 +46,13 @@ Skip = Callable[[str, str], None]
 Cells = tuple[str, object, object, dict[str, Any]]  # where, text and id as they are, the whole row
 
 
-def read_texts(path: str | Path, text_field: str = "text", id_field: str | None = None) -> Iterator[Row]:
+def read_texts(
+    path: str | Path,
+    text_field: str = "text",
+    id_field: str | None = None,
+    *,
+    named: str = "with --text-field",
+) -> Iterator[Row]:
     """Read the texts of a file, lazily and in order.
 
     - ``-`` (standard input) and ``.txt``: one text a line, without ids; a blank line is an empty text.
@@ -63,6 +70,7 @@ def read_texts(path: str | Path, text_field: str = "text", id_field: str | None 
         text_field: JSON field or column with the text.
         id_field: JSON field or column with the id, a string or an integer, which every text must
             have. ``None`` stands for ``id``, which either every text must have or none.
+        named: how the user names the field with the text, for messages.
 
     Raises:
         DataFileError: at once for a missing file, another kind of file, or a missing parquet column; while
@@ -72,12 +80,17 @@ def read_texts(path: str | Path, text_field: str = "text", id_field: str | None 
         MissingExtraError: the file is parquet or zst and no package is installed that reads it.
     """
     kind = kind_of(path)
-    rows = (row for row, _ in read_rows(path, text_field, id_field))
+    rows = (row for row, _ in read_rows(path, text_field, id_field, named=named))
     return _all_or_none(path, rows) if kind == FOLDER else rows
 
 
 def read_rows(
-    path: str | Path, text_field: str = "text", id_field: str | None = None, *, skip: Skip | None = None
+    path: str | Path,
+    text_field: str = "text",
+    id_field: str | None = None,
+    *,
+    skip: Skip | None = None,
+    named: str = "with --text-field",
 ) -> Iterator[Found]:
     """As ``read_texts``, each with the whole JSON object or CSV row it is from, or {} for other kinds.
 
@@ -89,14 +102,28 @@ def read_rows(
     """
     kind = kind_of(path)
     if kind == FOLDER:
-        return _files_rows(Path(path), files_of(Path(path), SUFFIXES), text_field, id_field, skip)
+        return _files_rows(Path(path), files_of(Path(path), SUFFIXES), text_field, id_field, skip, named)
     if kind in WHOLE:
         return _whole(Path(path), Path(path).name)
     if kind in (STDIN, ".txt"):
         return ((Row(None, line), {}) for _, line in read_lines(path))
     key = id_field or DEFAULT_ID_FIELD
     cells = {".jsonl": _json_cells, ".csv": _csv_cells, ".parquet": _parquet_cells}[kind]
-    return _checked_rows(cells(Path(path), text_field, key, id_field is not None), text_field, key, id_field)
+    found = cells(Path(path), text_field, key, id_field is not None, named)
+    return _checked_rows(found, text_field, key, id_field)
+
+
+def check_fields(path: str | Path) -> None:
+    """Raise DataFileError if ``path`` is of a kind whose texts are no fields of rows, or has such files.
+
+    Pairs are read from two fields; both would be the same text.
+    """
+    kind = kind_of(path)
+    if kind == FOLDER:
+        for file in files_of(Path(path), SUFFIXES):
+            check_fields(file)
+    elif kind in (STDIN, ".txt", *WHOLE):
+        raise DataFileError(f"{name_of(path)} has no fields; give a .jsonl, .csv or .parquet file of pairs")
 
 
 def kind_of(path: str | Path) -> str:
@@ -198,14 +225,14 @@ def _is_one_text(source: str | Path, file: Path) -> bool:
 
 
 def _files_rows(
-    source: Path, files: list[Path], text_field: str, id_field: str | None, skip: Skip | None
+    source: Path, files: list[Path], text_field: str, id_field: str | None, skip: Skip | None, named: str
 ) -> Iterator[Found]:
     root, seen = root_of(source), set()
     for path in files:
         kind, name = kind_of(path), path.relative_to(root).as_posix()
         one_text = _is_one_text(source, path)
         if not (one_text or kind in WHOLE):
-            yield from read_rows(path, text_field, id_field)
+            yield from read_rows(path, text_field, id_field, named=named)
             continue
         if one_text:
             name = name[: name.lower().rindex(kind)]
@@ -252,15 +279,15 @@ def _all_or_none(source: str | Path, rows: Iterator[Row]) -> Iterator[Row]:
         yield row
 
 
-def _json_cells(path: Path, text_field: str, id_field: str, required: bool) -> Iterator[Cells]:
+def _json_cells(path: Path, text_field: str, id_field: str, required: bool, named: str) -> Iterator[Cells]:
     for where, row in read_objects(path):
-        _require(where, text_field, row, "--text-field")
+        _require(where, text_field, row, named)
         yield where, row[text_field], row.get(id_field), row
 
 
-def _csv_cells(path: Path, text_field: str, id_field: str, required: bool) -> Iterator[Cells]:
+def _csv_cells(path: Path, text_field: str, id_field: str, required: bool, named: str) -> Iterator[Cells]:
     for where, row in csv_rows(path):
-        _require(where, text_field, row, "--text-field")
+        _require(where, text_field, row, named)
         yield where, row[text_field], row.get(id_field) or None, row
 
 
@@ -289,12 +316,12 @@ def csv_rows(path: Path | Openable) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataFileError(f"{path}, line {rows.line_num}: no sound CSV ({error}); correct it") from error
 
 
-def _parquet_cells(path: Path, text_field: str, id_field: str, required: bool) -> Iterator[Cells]:
+def _parquet_cells(path: Path, text_field: str, id_field: str, required: bool, named: str) -> Iterator[Cells]:
     file = open_parquet(path)
     names = file.schema_arrow.names
-    _require(str(path), text_field, names, "--text-field")
+    _require(str(path), text_field, names, named)
     if required:
-        _require(str(path), id_field, names, "--id-field")
+        _require(str(path), id_field, names, "with --id-field")
     columns = [text_field, id_field] if id_field in names else [text_field]
     rows = read_columns(path, file, columns)
     return (
@@ -329,9 +356,9 @@ def _checked(where: str, text_field: str, text: object, id_field: str, name: obj
     return Row(name, text)
 
 
-def _require(where: str, name: str, fields: Mapping[str, object] | list[str], option: str) -> None:
+def _require(where: str, name: str, fields: Mapping[str, object] | list[str], named: str) -> None:
     if name not in fields:
-        raise DataFileError(f"{where}: {no_field(name, fields)}; name another with {option}")
+        raise DataFileError(f"{where}: {no_field(name, fields)}; name another {named}")
 
 
 def _shown(value: object) -> str:

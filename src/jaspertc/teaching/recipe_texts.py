@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaspertc.errors import ConfigError
-from jaspertc.files.texts import read_texts
+from jaspertc.files.texts import check_fields, read_texts
 from jaspertc.recipe.recipe import Recipe
 from jaspertc.recipe.texts import PairTexts, TextFile
 from jaspertc.teaching.keys import content_id, keys_of, place_of
@@ -17,6 +17,7 @@ from jaspertc.text.pieces import piece_starts
 from jaspertc.types import BoolArray, KeyArray
 
 BLOCK = 4096
+RECIPE = "in the recipe"  # where fields are named
 
 
 class Text(NamedTuple):
@@ -26,12 +27,15 @@ class Text(NamedTuple):
     text: str
 
 
-def read_file(file: TextFile) -> Iterator[Text]:
+def read_file(file: TextFile, by: str = RECIPE) -> Iterator[Text]:
     """The texts of one file of a recipe, in order; a text without id gets a hash of its content.
 
     With ``piece_characters``, the pieces of a long text stand in its place.
+
+    Args:
+        by: as ``named`` of ``read_texts``.
     """
-    rows = read_texts(file.path, file.text_field, file.id_field)
+    rows = read_texts(file.path, file.text_field, file.id_field, named=by)
     named = ((content_id(row.text) if row.id is None else str(row.id), row.text) for row in rows)
     low, high = file.part
     chosen = (item for item in named if low <= place_of(item[0]) < high) if file.part != (0, 1) else named
@@ -82,7 +86,7 @@ class RecipeTexts:
 
     def __init__(self, recipe: Recipe) -> None:
         for index, pair in enumerate(recipe.texts.pairs):
-            _check_part(index, pair)
+            _check_pair(index, pair)
         files = recipe.texts.all_files
         skips = [teacher.skip for teacher in recipe.teachers]
         read = [_read_keys(index, file, skips) for index, file in enumerate(files)]
@@ -134,10 +138,11 @@ class RecipeTexts:
         return chosen
 
 
-def _check_part(index: int, pair: PairTexts) -> None:
+def _check_pair(index: int, pair: PairTexts) -> None:
     """Without ids each side would be drawn by its own content, and they would not fit together."""
+    check_fields(pair.path)
     if pair.part != (0.0, 1.0):
-        row = next(read_texts(pair.path, pair.query_field, pair.id_field), None)
+        row = next(read_texts(pair.path, pair.query_field, pair.id_field, named=RECIPE), None)
         if row is not None and row.id is None:
             raise ConfigError(
                 f"texts.pairs[{index}] ({pair.path}) has a part but its rows have no ids to draw by; give "

@@ -20,6 +20,7 @@ from jaspertc.checkpoint.parts import with_turn
 from jaspertc.checkpoint.save import save_changed
 from jaspertc.engine.optimize import NOTE
 from jaspertc.errors import CheckpointError, InputError
+from jaspertc.files.texts import check_fields
 from jaspertc.recipe.texts import PairTexts
 from jaspertc.teaching.keys import place_of
 from jaspertc.teaching.measures import retrieval_scores
@@ -59,9 +60,11 @@ def read_pairs(file: PairTexts, count: int) -> tuple[list[str], list[str]]:
 
     Raises:
         InputError: there are fewer than ``LEAST``.
-        DataFileError: the file cannot be read.
+        DataFileError: the file cannot be read, or is of a kind without fields.
     """
-    rows = zip(*(read_file(side) for side in file.sides))
+    check_fields(file.path)
+    options = ("with --query-field", "with --positive-field")
+    rows = zip(*(read_file(side, option) for side, option in zip(file.sides, options)))
     drawn = sorted((place_of(f"turn {query.id}"), query.text, answer.text) for query, answer in rows)[:count]
     if len(drawn) < LEAST:
         raise InputError(f"{file.path} holds {len(drawn)} pairs; at least {LEAST} are needed, better 4,000")
