@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jaspertc.cli import app
-from jaspertc.errors import InputError
+from jaspertc.errors import DataFileError, InputError
 from jaspertc.samples import load_samples
 
 README = Path(__file__).parents[2] / "README.md"
@@ -48,6 +48,38 @@ def test_inspect(tmp_path: Path) -> None:
     assert sum(int(piece) for _, piece in pieces) == target == int(80 + (tokens - 80) * 0.5)
     whole = run(app, ["inspect", "a short text"])
     assert "nothing is compressed" in whole.output
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no/a.svg", "no is no folder; make it first, or give another --svg"),
+        ("a.png", r"--svg is .*a\.png, it must end in \.svg"),
+        ("folder.svg", r"folder\.svg is a folder; give a file name in --svg"),
+    ],
+)
+def test_inspect_checks_where_it_draws_before_it_loads_the_model(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / "folder.svg").mkdir()
+    result = run(app, ["inspect", "a text", "--model", "no/such/model", "--svg", str(tmp_path / name)])
+    assert isinstance(result.exception, DataFileError), result.output
+    assert re.search(words, str(result.exception))
+    assert not result.stdout
+
+
+def test_inspect_names_a_picture_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    (tmp_path / "a.svg").write_text("before")
+    result = run(app, ["inspect", "a text", "--svg", str(tmp_path / "a.svg")])
+    assert isinstance(result.exception, DataFileError), result.output
+    assert re.search(r"a\.svg could not be written .*the disk is full", str(result.exception))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
 def test_demo_shows_search_and_dial(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def inspect(
     ratio: Annotated[float | None, typer.Option(help="Ratio to draw. Default: the model's.")] = None,
     threshold: Threshold = None,
     prompt: Annotated[str | None, typer.Option(help="Text put before it. Default: the model's.")] = None,
-    svg: Annotated[Path | None, typer.Option(help="Also save the drawing as an SVG picture.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Also save the drawing as this .svg file.")] = None,
     runtime: Runtime = "auto",
     runtimes: Annotated[
         bool,
@@ -43,7 +43,11 @@ def inspect(
 
     from jaspertc.cli.tables import show
     from jaspertc.engine.embedder import Embedder
+    from jaspertc.files.aside import unique_part, writing, written_aside
+    from jaspertc.files.lines import check_new_file
 
+    if svg is not None:
+        check_new_file(svg, "--svg", (".svg",), overwrite=True)
     if runtimes:
         show_runtimes(model)
     if text is None:
@@ -59,7 +63,9 @@ def inspect(
     if svg is not None:
         picture = console.export_svg(title="jaspertc inspect")
         # rich links a font on the web; the picture must not fetch anything
-        svg.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
+        picture = re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
+        with writing(svg), written_aside(svg, unique=unique_part()) as file:
+            file.write(picture.encode())
 
 
 def show_runtimes(model: str | Path) -> None:
