@@ -135,6 +135,13 @@ def test_no_such_model(name):
         Embedder.load(name)
 
 
+def test_an_empty_name_is_not_the_current_folder(model_folder, monkeypatch):
+    monkeypatch.chdir(model_folder)
+    assert Embedder.load(".").dims
+    with pytest.raises(CheckpointError, match="model name is '', it must be 'mini', a folder or a hub name"):
+        Embedder.load("")
+
+
 def test_no_compressor_to_turn_the_dial_of(plain):
     with pytest.raises(RatioError, match=r"this model has no compressor.*jaspertc graft"):
         plain.encode(["one"], ratio=0.5)

@@ -120,6 +120,10 @@ def resolve(name: str | Path) -> Path:
     """
     if not isinstance(name, (str, Path)):
         raise CheckpointError(f"model name is {name!r}, it must be a string or a path")
+    if name == "":  # as a path, the current folder
+        raise CheckpointError(
+            "model name is '', it must be 'mini', a folder or a hub name such as 'org/model'"
+        )
     if str(name) in BUILT_IN:
         return BUILT_IN[str(name)]
     path = Path(os.path.expanduser(name))
