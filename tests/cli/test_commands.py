@@ -150,6 +150,18 @@ def test_graft_refuses(
     assert not Path("x").exists()
 
 
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_table_of_a_report_is_the_users_own(tmp_path: Path, content: str | None) -> None:
+    table = tmp_path / "table.json"
+    if content is not None:
+        table.write_text(content)
+    result = run(app, ["report", str(tmp_path), "--output", str(tmp_path / "page"), "--table", str(table)])
+    assert isinstance(result.exception, DataFileError), result.output
+    assert re.search(
+        r"table\.json cannot be read as JSON .*; correct it, or give another --table$", str(result.exception)
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [
