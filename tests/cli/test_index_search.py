@@ -11,6 +11,8 @@ from jaspertc.cli import app
 from jaspertc.cli.search import parse_where
 from jaspertc.engine.embedder import Embedder
 from jaspertc.errors import DataFileError, IndexFileError, InputError, RatioError
+from jaspertc.search import upkeep
+from jaspertc.search.index import SearchIndex
 
 
 @pytest.fixture
@@ -111,6 +113,44 @@ def test_an_export_replaces_only_an_earlier_one(run):
     assert parquet.read_table("input.parquet") == parquet.read_table("other.parquet") == table
     run("index", "notes.txt", "--output", "i.db")
     assert run("index", "--output", "i.db", "--export", "out.parquet").stdout == "out.parquet: 5 rows\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("again.jsonl", '{"id": 5, "text": "x"}\n\n{"id": 1, "text": "y"}\n', "again.jsonl, line 3"),
+        ("again.csv", "id,text\n2,z\n", "again.csv, line 2"),
+        ("again.md", "a page", "again.md"),
+    ],
+)
+def test_an_id_that_comes_twice_is_placed_and_no_new_index_stays(run, name, content, place):
+    Path(name).write_text(content)
+    twice = [name, name] if name == "again.md" else ["rows.jsonl", name]
+    result = run("index", *twice, "--output", "new.db")
+    assert isinstance(result.exception, InputError), result.output
+    assert str(result.exception).startswith(f"{place}: document id ")
+    assert str(result.exception).endswith("comes twice; give each document its own id, or remove one")
+    assert not list(Path().glob("new.db*"))
+
+
+def test_an_index_that_failed_stays_where_it_has_documents_or_was_there(run):
+    Path("many.jsonl").write_text(
+        "".join(
+            json.dumps({"id": min(number, 256), "text": f"text {number}"}) + "\n" for number in range(258)
+        )
+    )
+    result = run("index", "many.jsonl", "--output", "many.db")
+    assert str(result.exception).startswith("many.jsonl, line 258: document id '256' comes twice")
+    assert "documents: 256" in run("index", "--output", "many.db", "--list").stdout
+    Path("none.txt").touch()
+    assert run("index", "none.txt", "--output", "old.db").exit_code == 0
+    assert isinstance(run("index", "many.jsonl", "rows.jsonl", "--output", "old.db").exception, InputError)
+    assert Path("old.db").exists()
+    with SearchIndex.create_or_open("open.db", FakeEmbedder()):
+        upkeep.remove_empty(Path("open.db"))
+        assert Path("open.db").exists()
+    upkeep.remove_empty(Path("open.db"))
+    assert not list(Path().glob("open.db*"))
 
 
 def test_control_characters_of_a_text_are_shown_not_sent(run):

@@ -1,5 +1,6 @@
 """``jaspertc index``: put texts of files into a search index, keep it in step with them, look after it."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,18 +134,28 @@ def index(
         _look_after(output, remove or [], prune, compact, centring, export, show=show, check=check)
 
 
+@contextmanager
 def _opened(
     output: Path, model: str, runtime: str, refine: float | None, seconds: float | None, **new: Any
-) -> "SearchIndex":
-    """The index; if it is missing, one with the settings ``new``."""
+) -> "Iterator[SearchIndex]":
+    """The index; if it is missing, one with the settings ``new``, removed if it fails without
+    any document."""
     from jaspertc.engine.embedder import Embedder
     from jaspertc.search.index import SearchIndex
     from jaspertc.search.refining import check_refining
+    from jaspertc.search.upkeep import remove_empty
 
     embedder = Embedder.load(model, runtime=runtime)
     if refine is not None:  # before hours of indexing
         check_refining(embedder, refine, seconds)
-    return SearchIndex.create_or_open(output, embedder, **new)
+    is_new = not output.exists()
+    try:
+        with SearchIndex.create_or_open(output, embedder, **new) as index:
+            yield index
+    except BaseException:
+        if is_new:
+            remove_empty(output)
+        raise
 
 
 def _add(

@@ -42,6 +42,7 @@ class Row(NamedTuple):
 
 
 Found = tuple[Row, dict[str, Any]]
+Placed = tuple[str, Row, dict[str, Any]]  # the first is where, such as "F, line 3"
 Skip = Callable[[str, str], None]
 Cells = tuple[str, object, object, dict[str, Any]]  # where, text and id as they are, the whole row
 
@@ -100,13 +101,27 @@ def read_rows(
         skip: told why of each file of a folder that is one text and cannot be read, and the id that it would
             have; it is left out then.
     """
+    placed = read_placed(path, text_field, id_field, skip=skip, named=named)
+    return ((row, whole) for _, row, whole in placed)
+
+
+def read_placed(
+    path: str | Path,
+    text_field: str = "text",
+    id_field: str | None = None,
+    *,
+    skip: Skip | None = None,
+    named: str = "with --text-field",
+) -> Iterator[Placed]:
+    """As ``read_rows``, each after its place: the file and, where it has several texts, the line or row."""
     kind = kind_of(path)
     if kind == FOLDER:
         return _files_rows(Path(path), files_of(Path(path), SUFFIXES), text_field, id_field, skip, named)
     if kind in WHOLE:
         return _whole(Path(path), Path(path).name)
     if kind in (STDIN, ".txt"):
-        return ((Row(None, line), {}) for _, line in read_lines(path))
+        name = name_of(path)
+        return ((f"{name}, line {number}", Row(None, line), {}) for number, line in read_lines(path))
     key = id_field or DEFAULT_ID_FIELD
     cells = {".jsonl": _json_cells, ".csv": _csv_cells, ".parquet": _parquet_cells}[kind]
     found = cells(Path(path), text_field, key, id_field is not None, named)
@@ -226,13 +241,13 @@ def _is_one_text(source: str | Path, file: Path) -> bool:
 
 def _files_rows(
     source: Path, files: list[Path], text_field: str, id_field: str | None, skip: Skip | None, named: str
-) -> Iterator[Found]:
+) -> Iterator[Placed]:
     root, seen = root_of(source), set()
     for path in files:
         kind, name = kind_of(path), path.relative_to(root).as_posix()
         one_text = _is_one_text(source, path)
         if not (one_text or kind in WHOLE):
-            yield from read_rows(path, text_field, id_field, named=named)
+            yield from read_placed(path, text_field, id_field, named=named)
             continue
         if one_text:
             name = name[: name.lower().rindex(kind)]
@@ -246,11 +261,11 @@ def _files_rows(
                 raise
             skip(str(error), name)
         else:
-            yield Row(name, text), {}
+            yield str(path), Row(name, text), {}
 
 
-def _whole(path: Path, name: str) -> Iterator[Found]:
-    yield Row(name, whole_text(path)), {}
+def _whole(path: Path, name: str) -> Iterator[Placed]:
+    yield str(path), Row(name, whole_text(path)), {}
 
 
 def whole_text(path: Path | Openable) -> str:
@@ -330,11 +345,13 @@ def _parquet_cells(path: Path, text_field: str, id_field: str, required: bool, n
     )
 
 
-def _checked_rows(cells: Iterator[Cells], text_field: str, key: str, id_field: str | None) -> Iterator[Found]:
+def _checked_rows(
+    cells: Iterator[Cells], text_field: str, key: str, id_field: str | None
+) -> Iterator[Placed]:
     with_id = None if id_field is None else True
     for where, text, name, whole in cells:
         with_id = (name is not None) if with_id is None else with_id
-        yield _checked(where, text_field, text, key, name, with_id), whole
+        yield where, _checked(where, text_field, text, key, name, with_id), whole
 
 
 def _checked(where: str, text_field: str, text: object, id_field: str, name: object, with_id: bool) -> Row:

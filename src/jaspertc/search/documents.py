@@ -20,6 +20,7 @@ class Document:
         metadata: what searches can be filtered by: strings, finite numbers, booleans and None.
         source: the file or folder it is from, if the index is to follow that.
         picture: a file that is embedded instead of the text, which is then only shown.
+        place: where it was read, such as ``notes.txt, line 3``, for messages; it is not stored.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Document:
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     source: str | None = None
     picture: Path | None = None
+    place: str | None = field(default=None, compare=False)
 
 
 def check_document(document: Document) -> None:

@@ -232,10 +232,10 @@ class SearchIndex:
         ):
             items = checked(tracked)
             while batch := list(islice(items, BATCH_DOCUMENTS)):
-                seen.add([document.id for document in batch])
+                seen.add_new(batch)
                 for kind in self._add_batch(connection, batch):
                     counts[kind] += 1
-            seen.add([*keep])
+            seen.add(keep)
             with sqlite_errors(self.path, "remove documents from", "what was added is kept"):
                 removed = remove_vanished(connection, sources)
         return AddReport(**counts, removed=removed)

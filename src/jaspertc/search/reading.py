@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jaspertc.corpus.pictures import picture_files, read_picture
 from jaspertc.errors import DataFileError, PictureError
 from jaspertc.files.hashes import number_of
 from jaspertc.files.opening import STDIN
-from jaspertc.files.texts import DEFAULT_ID_FIELD, FOLDER, WHOLE, Skip, kind_of, read_rows
+from jaspertc.files.texts import DEFAULT_ID_FIELD, FOLDER, WHOLE, Placed, Skip, kind_of, read_placed
 from jaspertc.files.texts import Row as FileRow
 from jaspertc.search.documents import Document
 from jaspertc.text.tokenizer import clean
@@ -50,7 +49,7 @@ def read_documents(
         kind = kind_of(path)
         source = None if kind == STDIN else source_name(path, folder)
         told = None if skip is None else partial(_skipped, skip, source)
-        files.append((source, kind, read_rows(path, text_field, id_field, skip=told)))
+        files.append((source, kind, read_placed(path, text_field, id_field, skip=told)))
     return _documents(files, {text_field, id_field or DEFAULT_ID_FIELD})
 
 
@@ -74,19 +73,20 @@ def read_pictures(pictures: Path, *, folder: Path, skip: Skip) -> Iterator[Docum
         except PictureError as error:
             skip(str(error), name)
             continue
-        yield Document(name, name, source=source, picture=path)
+        yield Document(name, name, source=source, picture=path, place=str(path))
 
 
 def _documents(
-    files: Iterable[tuple[str | None, str, Iterator[tuple[FileRow, dict[str, Any]]]]], own: set[str]
+    files: Iterable[tuple[str | None, str, Iterator[Placed]]], own: set[str]
 ) -> Iterator[Document]:
     for source, kind, rows in files:
         repeats: Counter[int] = Counter()
-        for row, fields in rows:
+        for place, row, fields in rows:
             if row.id is None and not row.text.strip():
                 continue
             metadata = {key: value for key, value in fields.items() if _is_scalar(key, value, own)}
-            yield Document(_id(source, kind, row, repeats), clean(row.text), metadata, source)
+            name = _id(source, kind, row, repeats)
+            yield Document(name, clean(row.text), metadata, source, place=place)
 
 
 def _is_scalar(key: str, value: object, own: set[str]) -> bool:

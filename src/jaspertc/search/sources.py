@@ -1,11 +1,12 @@
 """Following files: which documents they have lost."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
 from jaspertc.errors import InputError
+from jaspertc.search.documents import Document
 from jaspertc.search.rows import remove_rows
 from jaspertc.search.schema import transaction
 
@@ -27,19 +28,26 @@ class SeenIds:
     ) -> None:
         self._connection.execute("DROP TABLE temp.seen")
 
-    def add(self, ids: Sequence[str]) -> None:
-        """Remember ids.
+    def add(self, ids: Iterable[str]) -> None:
+        """Remember ids; one that was seen stays so."""
+        self._connection.executemany("INSERT OR IGNORE INTO temp.seen VALUES (?)", ((name,) for name in ids))
+
+    def add_new(self, documents: Sequence[Document]) -> None:
+        """Remember the ids of documents.
 
         Raises:
-            InputError: one comes for the second time; it is named.
+            InputError: one comes for the second time; it is named, and its place where that is known.
         """
-        for name in ids:
+        for document in documents:
             try:
-                self._connection.execute("INSERT INTO temp.seen VALUES (?)", (name,))
+                self._connection.execute("INSERT INTO temp.seen VALUES (?)", (document.id,))
             except sqlite3.IntegrityError:
+                where, fix = "", "add the second one in another call to replace the first"
+                if document.place is not None:
+                    where, fix = f"{document.place}: ", "remove one"
                 raise InputError(
-                    f"document id {name!r:.80} comes twice; give each document its own id, or add the "
-                    "second one in another call to replace the first"
+                    f"{where}document id {document.id!r:.80} comes twice; give each document its own id, "
+                    f"or {fix}"
                 ) from None
 
 

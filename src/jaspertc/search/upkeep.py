@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from jaspertc.search.schema import (
     read_info,
     sqlite_errors,
     transaction,
+    waiting,
 )
 from jaspertc.search.usage import STABLE_QUERIES, past_queries
 
@@ -120,6 +121,17 @@ def prune(path: Path) -> int:
             )
         ]
         return _remove(connection, ids)
+
+
+def remove_empty(path: Path) -> None:
+    """Remove an index, if it has no documents and nobody else has it open."""
+    with suppress(IndexFileError, OSError):
+        with closing(connect(path, "rw")) as connection, sqlite_errors(path, "remove"):
+            if read_info(connection, path).documents:
+                return
+            with waiting(connection, 0):
+                connection.execute("PRAGMA journal_mode = DELETE")  # fails where others have it open
+        path.unlink()
 
 
 def set_centring(path: Path, is_on: bool) -> None:
