@@ -65,8 +65,8 @@ def test_filter_and_information(server: Any) -> None:
     [
         ({}, "query", "query"),
         ({"query": ""}, "query", "query"),
-        ({"query": "  "}, "query", "query is '  ', it must be a string that is not blank"),
-        ({"query": "\n", "mode": "text"}, "query", "query is '\\n', it must be a string that is not blank"),
+        ({"query": "  "}, "query", "query is blank; give a text"),
+        ({"query": "\n", "mode": "text"}, "query", "query is blank; give a text"),
         ({"query": "x", "model": "small:document"}, "model", "a query has the prompt query"),
         ({"query": "x", "k": 0}, "k", "k"),
         ({"query": "x", "mode": "fast"}, "mode", "mode"),

@@ -53,8 +53,8 @@ async def search(
         )
     try:
         check_query(body.query)
-    except InputError as error:
-        raise RequestError(str(error), param="query") from error
+    except InputError as error:  # shows the query, as messages of the server never do
+        raise RequestError("query is blank; give a text to look for", param="query") from error
     asked = flow.wanted(Dial(), body.model)
     prompt = flow.model.embedder.prompts.get("query", "")
     if asked.has_prompt and asked.prefix != prompt:
