@@ -175,6 +175,7 @@ def test_mistakes_are_raised_for_main_to_print(run):
         (("index", "notes.txt", "--output", "i.db", "--storage", "int8"), IndexFileError, "storage float32"),
         (("index", "notes.txt", "--output", "i.db", "--ratio", "1.9"), RatioError, "ratio is 1.9"),
         (("index", "--output", "i.db"), InputError, "--centring, --export"),
+        (("index", "rows.jsonl", "--output", "new.db", "--passages", "-1"), InputError, "--passages is -1"),
         (("index", "notes.txt", "--output", "new.db", "--refine", "nan"), RatioError, "ratio is nan"),
         (
             ("index", "rows.jsonl", "--output", "new.db", *refine, "--seconds", "-1"),

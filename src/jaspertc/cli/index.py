@@ -37,7 +37,7 @@ def index(
     passages: Annotated[
         int | None,
         typer.Option(
-            help="Of a new index: cut longer texts into passages of so many tokens, such as 128; 0: never."
+            help="Of a new index: cut longer texts into passages of so many tokens, such as 128; 0: never.",
         ),
     ] = None,
     text_field: TextField = "text",
@@ -90,6 +90,8 @@ def index(
         )
     if seconds is not None and refine is None:
         raise InputError(f"--seconds is {seconds:g}, it goes with --refine only; leave it out")
+    if passages is not None and passages < 0:
+        raise InputError(f"--passages is {passages}, it must be >= 1, or 0 for whole texts")
     if export is not None:
         from jaspertc.corpus.cleaning import check_inputs
         from jaspertc.search.upkeep import check_export
