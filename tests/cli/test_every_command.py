@@ -13,6 +13,8 @@ import jaspertc
 from jaspertc.cli import app
 from jaspertc.cli.command import as_command
 from jaspertc.cli.progress import say, warn, write
+from jaspertc.evaluation.contenders import KINDS
+from jaspertc.evaluation.subsets import LEAST_ITEMS
 
 COMMANDS = {info.name: info.callback for info in app.registered_commands}
 
@@ -40,6 +42,13 @@ def test_help_says_all_that_is_written(name: str) -> None:
         (described,) = parameter.annotation.__metadata__
         assert without_blanks(described.help) in shown, parameter.name
     assert "--quiet" in shown
+
+
+def test_help_of_evaluate_names_every_kind_of_peer_and_the_least_limit() -> None:
+    shown = without_blanks(CliRunner().invoke(app, ["evaluate", "--help"], env={"COLUMNS": "200"}).output)
+    kinds = [kind for kind in KINDS if kind != "openai"]  # which needs more than a path
+    assert "KINDis" + without_blanks(f"{', '.join(kinds[:-1])} or {kinds[-1]};") in shown
+    assert without_blanks(f"at least {LEAST_ITEMS}") in shown
 
 
 def test_help_shows_brackets() -> None:

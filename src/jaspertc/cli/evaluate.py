@@ -42,15 +42,16 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="KIND=PATH",
-            help="Also evaluate this model: KIND is jaspertc, sentence-transformers, use, function or fused; "
-            "or a TOML file of peers. Repeatable.",
+            help="Also evaluate this model: KIND is jaspertc, sentence-transformers, use, vllm, function or "
+            "fused; or a TOML file of peers. Repeatable.",
         ),
     ] = None,
     output: Annotated[
         Path, typer.Option(help="Folder of results; finished tasks in it are not repeated.")
     ] = Path("evaluation-results"),
     limit: Annotated[
-        int | None, typer.Option(help="Items of each task, drawn with a fixed seed; default: all.")
+        int | None,
+        typer.Option(help="Items of each task, at least 20, drawn with a fixed seed; default: all."),
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Show published scores beside ours, where there are.")
