@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from teacher_fakes import cache_bytes, make_recipe, make_vllm
 from typer.testing import CliRunner
 
 from jaspertc.cli import app
+from jaspertc.cluster import session
 from jaspertc.cluster.output import verify
 from jaspertc.cluster.session import Pool
 from jaspertc.errors import ClusterError, InputError, MissingExtraError
@@ -225,6 +227,29 @@ def test_too_many_workers_are_refused(
     options = ("--model", model_folder, "--output", tmp_path / "out")
     with pytest.raises(ClusterError, match="do not fit"):
         run("embed", corpus(5), *options, *ON_RAY, "--worker-cpus", "64")
+
+
+def test_more_cores_than_there_are_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    asked = []
+    ray = SimpleNamespace(
+        init=lambda **options: asked.append(options["num_cpus"]),
+        is_initialized=lambda: False,
+        cluster_resources=lambda: {"CPU": float(asked[-1])},
+        shutdown=lambda: None,
+    )
+    monkeypatch.setattr(session, "require_ray", lambda: ray)
+    for pool in (Pool(workers=2), Pool(cpus=2.0), Pool(workers=3, cpus=1.5), Pool(cpus=4.0)):
+        with session.cluster(pool):
+            pass
+    assert asked == [2, 2, 5, 4]
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "--workers 3 with --worker-cpus 1.5 ask for 5 cores, this machine has 2",
+        "--workers 1 with --worker-cpus 4 ask for 4 cores, this machine has 2",
+    ]
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(

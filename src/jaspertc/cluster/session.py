@@ -11,6 +11,8 @@ from typing import Any
 from jaspertc.errors import ClusterError, InputError, MissingExtraError
 from jaspertc.machine import set_threads
 
+logger = logging.getLogger(__name__)
+
 MOST_BLOCKS = 50_000
 OBJECT_STORE_BYTES = 512 << 20
 ERROR = "error"
@@ -94,6 +96,15 @@ def _start(ray: Any, pool: Pool) -> None:
         else:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             needed = -(-int((pool.workers or 1) * pool.cpus * 100) // 100)
+            if needed > cores:
+                logger.warning(
+                    "--workers %d with --worker-cpus %g ask for %d cores, this machine has %d: they share "
+                    "them, which is slow; give fewer, or less to each",
+                    pool.workers or 1,
+                    pool.cpus,
+                    needed,
+                    cores,
+                )
             ray.init(
                 num_cpus=max(cores, needed),
                 include_dashboard=False,
