@@ -159,7 +159,9 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} already exists and is a file; choose another folder")
     if not overwrite:
-        raise CheckpointError(f"{folder} already exists; choose another folder or ask to overwrite it")
+        raise CheckpointError(
+            f"{folder} already exists; choose another folder, or overwrite=True to replace it"
+        )
     if not (folder / "config.json").is_file() or not any((folder / name).is_file() for name in STORED):
         raise CheckpointError(
             f"{folder} holds other files than a checkpoint's (no config.json with {WEIGHTS}), so it is not "

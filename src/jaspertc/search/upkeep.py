@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaspertc.errors import DataFileError, IndexFileError
-from jaspertc.files.aside import written_aside
+from jaspertc.files.aside import unique_part, written_aside
 from jaspertc.files.lines import check_new_file
 from jaspertc.files.parquet import arrow as pyarrow
 from jaspertc.files.parquet import open_parquet
@@ -237,7 +237,7 @@ def export(path: Path, output: Path) -> int:
     check_export(path, output)
     arrow = pyarrow()
     count = 0
-    with opened(path, "export") as (connection, info), written_aside(output) as file:
+    with opened(path, "export") as (connection, info), written_aside(output, unique=unique_part()) as file:
         kinds = [
             arrow.string(),
             *[arrow.int32()] * 3,
