@@ -161,7 +161,7 @@ class CpuEngineRuntime(TorchRuntime):
                 return super()._start(batch, targets)
 
     def embed_one(self, ids: IntArray) -> FloatArray:
-        """Without what only many texts need: for a query, that takes as long as two of ten layers."""
+        """Without what only many texts need: for a query, that takes as long as two layers."""
         encoder = self.encoder
         if not (isinstance(encoder.backbone, EngineBackbone) and encoder.compressor.averages_windows()):
             return super().embed_one(ids)
