@@ -1,6 +1,7 @@
 """From samples to what is said about them, with samples made by hand."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_the_report_of_a_run_that_has_just_begun(mix):
 
 def test_the_share_of_other_processes(monkeypatch):
     clock, busy, own = iter((0.0, 10.0)), iter((100.0, 115.0)), iter((3.0, 9.0))
-    monkeypatch.setattr(outside.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(outside, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(outside, "_busy", lambda: next(busy))
     monkeypatch.setattr(outside.Outside, "_mine", lambda self: next(own))
     monkeypatch.setattr(outside.os, "cpu_count", lambda: 2)
