@@ -118,17 +118,18 @@ def pairs(folder: Path, count: int) -> Iterator[dict[str, str]]:
                 break
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("train", type=Path, help="folder of pairs_en_zh and texts_en")
+def command(draw: Callable[[Path, int], Iterator[dict[str, str]]], doc: str | None, count: int) -> None:
+    """The command line that writes rows drawn from a folder of training texts, ``count`` by default."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("train", type=Path, help="folder of the training texts")
     parser.add_argument("--output", type=Path, required=True, help="a .jsonl.gz file")
-    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--count", type=int, default=count)
     options = parser.parse_args()
-    rows = list(pairs(options.train, options.count))
+    rows = list(draw(options.train, options.count))
     with gzip.open(options.output, "wt", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    print(f"{len(rows)} pairs")
+    print(f"{len(rows)} rows")
 
 
 if __name__ == "__main__":
-    main()
+    command(pairs, __doc__, 20_000)

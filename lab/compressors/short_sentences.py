@@ -6,15 +6,12 @@ One sentence of each text of ``texts_en``, the English sides of Tatoeba's transl
 ``pairs_en``, 5 to 28 words, in the order of hashes of ids, none twice.
 """
 
-import argparse
-import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from jaspertc.files.json_lines import read_objects
 from jaspertc.teaching.keys import place_of
-from lab.compressors.near_sentences import PLACES, WORDS, candidates
+from lab.compressors.near_sentences import PLACES, WORDS, candidates, command
 
 QUERIES = 0.2  # of the rows, as far as there are so many
 
@@ -41,17 +38,5 @@ def rows(folder: Path, count: int) -> Iterator[dict[str, str]]:
                 yield {"id": f"{source}-{len(seen)}", "lang": "en", "text": text, "source": source}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("train", type=Path, help="folder of pairs_en, pairs_en_zh and texts_en")
-    parser.add_argument("--output", type=Path, required=True, help="a .jsonl.gz file")
-    parser.add_argument("--count", type=int, default=60_000)
-    options = parser.parse_args()
-    drawn = list(rows(options.train, options.count))
-    with gzip.open(options.output, "wt", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in drawn)
-    print(f"{len(drawn)} sentences")
-
-
 if __name__ == "__main__":
-    main()
+    command(rows, __doc__, 60_000)

@@ -119,6 +119,11 @@ def thread_count() -> int:
         return _threads.usual
     with suppress(KeyError, ValueError):
         return max(1, int(os.environ["OMP_NUM_THREADS"]))
+    return core_count()
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -37,7 +37,7 @@ def index(
     passages: Annotated[
         int | None,
         typer.Option(
-            help="Of a new index: cut longer texts into passages of so many tokens, such as 128; 0: never.",
+            help="Of a new index: cut longer texts into passages of so many tokens, such as 128; 0: never."
         ),
     ] = None,
     text_field: TextField = "text",

@@ -41,7 +41,6 @@ def matryoshka(
     from jaspertc.checkpoint import load_checkpoint
     from jaspertc.cli.tables import show
     from jaspertc.engine.embedder import Embedder
-    from jaspertc.files.texts import check_fields
     from jaspertc.recipe.texts import PairTexts
     from jaspertc.train.matryoshka import (
         STEPS,
@@ -53,14 +52,12 @@ def matryoshka(
     )
 
     check_out(out, overwrite=overwrite)
-    for path in pairs:  # before the model, which is slow
-        check_fields(path)
-    checkpoint = load_checkpoint(model)
-    widths = check_widths(checkpoint, dims)
-    texts = [
+    texts = [  # before the model, which is slow
         read_pairs(PairTexts(path=path, query_field=query_field, positive_field=positive_field), count)
         for path in pairs
     ]
+    checkpoint = load_checkpoint(model)
+    widths = check_widths(checkpoint, dims)
     embedder = Embedder.load(model)
     files = []
     with progress("embedding", 2 * sum(len(queries) for queries, _ in texts)) as advance:

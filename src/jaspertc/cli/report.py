@@ -30,9 +30,6 @@ def report(
     The HTML needs no other file and no network.
     """
     from jaspertc.evaluation.report import write_report
-    from jaspertc.files.json_files import read_json
 
-    for path in table or ():  # the user's own: to evaluate again, as is said of results, would not help
-        read_json(path, "correct it, or give another --table")
     for path in write_report(results, output, title=title, more=table or (), texts=texts):
         write(path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaspertc.errors import ClusterError, InputError, MissingExtraError
-from jaspertc.machine import set_threads
+from jaspertc.machine import core_count, set_threads
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _start(ray: Any, pool: Pool) -> None:
             _reach(address)
             ray.init(address=address, **quiet)
         else:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            cores = core_count()
             needed = -(-int((pool.workers or 1) * pool.cpus * 100) // 100)
             if needed > cores:
                 logger.warning(

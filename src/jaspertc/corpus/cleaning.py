@@ -24,7 +24,16 @@ from jaspertc.files.folders import files_of, is_pattern
 from jaspertc.files.hashes import content_id, number_of
 from jaspertc.files.json_lines import read_objects
 from jaspertc.files.lines import json_line, lines_aside, rows_aside
-from jaspertc.files.texts import DEFAULT_ID_FIELD, FOLDER, SUFFIXES, Id, kind_of, read_rows, whole_text
+from jaspertc.files.texts import (
+    DEFAULT_ID_FIELD,
+    FOLDER,
+    SUFFIXES,
+    Id,
+    is_one_text,
+    kind_of,
+    read_rows,
+    whole_text,
+)
 
 EMPTY, SHORT, LONG = "empty", "too short", "too long"
 SYMBOLS, LINES = "mostly symbols", "repeated lines"
@@ -255,7 +264,7 @@ def _texts_to_exclude(path: str | Path) -> Iterator[str]:
     kind = kind_of(path)
     if kind == FOLDER:
         for file in files_of(Path(path), SUFFIXES):
-            if kind_of(file) == ".txt" and not is_pattern(path):
+            if is_one_text(path, file):
                 yield whole_text(file)
             else:
                 yield from _texts_to_exclude(file)

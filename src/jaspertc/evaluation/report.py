@@ -32,8 +32,8 @@ def write_report(
     Raises:
         DataFileError: there are no results, or a file is damaged or no table.
     """
-    contents = read_folder(folder)
-    report = build(contents, title, [read_table(path) for path in more], texts=texts)
+    tables = [read_table(path, "correct it, or give another --table") for path in more]
+    report = build(read_folder(folder), title, tables, texts=texts)
     output = output.with_suffix("") if output.suffix in (".html", ".md") else output
     return write_pages(report, output, f"{output.name}-files")[-2:]
 

@@ -138,13 +138,16 @@ def read_object(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     return content
 
 
-def read_table(path: Path) -> dict[str, Any]:
+def read_table(path: Path, then: str = AGAIN) -> dict[str, Any]:
     """A table made by another command: ``{"title", "columns", "rows", "note"?, "command"?}``.
+
+    Args:
+        then: what to do about a file that is no JSON, for its message.
 
     Raises:
         DataFileError: a key is missing or a row has another width.
     """
-    table = read_json(path, AGAIN)
+    table = read_json(path, then)
     if not isinstance(table, dict):
         raise DataFileError(
             f"{path} is a {type(table).__name__}, it must be an object with title, columns, rows"

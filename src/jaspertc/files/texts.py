@@ -44,6 +44,7 @@ class Row(NamedTuple):
 Found = tuple[Row, dict[str, Any]]
 Placed = tuple[str, Row, dict[str, Any]]  # the first is where, such as "F, line 3"
 Skip = Callable[[str, str], None]
+TEXT_OPTION = "with --text-field"
 Cells = tuple[str, object, object, dict[str, Any]]  # where, text and id as they are, the whole row
 
 
@@ -52,7 +53,7 @@ def read_texts(
     text_field: str = "text",
     id_field: str | None = None,
     *,
-    named: str = "with --text-field",
+    named: str = TEXT_OPTION,
 ) -> Iterator[Row]:
     """Read the texts of a file, lazily and in order.
 
@@ -91,7 +92,7 @@ def read_rows(
     id_field: str | None = None,
     *,
     skip: Skip | None = None,
-    named: str = "with --text-field",
+    named: str = TEXT_OPTION,
 ) -> Iterator[Found]:
     """As ``read_texts``, each with the whole JSON object or CSV row it is from, or {} for other kinds.
 
@@ -111,7 +112,7 @@ def read_placed(
     id_field: str | None = None,
     *,
     skip: Skip | None = None,
-    named: str = "with --text-field",
+    named: str = TEXT_OPTION,
 ) -> Iterator[Placed]:
     """As ``read_rows``, each after its place: the file and, where it has several texts, the line or row."""
     kind = kind_of(path)
@@ -181,7 +182,7 @@ def count_rows(path: str | Path) -> int | None:
         return None
     if kind == FOLDER:
         files = files_of(Path(path), SUFFIXES)
-        return sum(1 if _is_one_text(path, file) else count_rows(file) or 0 for file in files)
+        return sum(1 if is_one_text(path, file) else count_rows(file) or 0 for file in files)
     if kind in WHOLE:
         return 1
     if kind == ".parquet":
@@ -235,7 +236,8 @@ def expanded(paths: Iterable[str | Path]) -> list[Path]:
     return files
 
 
-def _is_one_text(source: str | Path, file: Path) -> bool:
+def is_one_text(source: str | Path, file: Path) -> bool:
+    """Whether a file of a folder or pattern is one text, where by itself each of its lines would be."""
     return not is_pattern(source) and kind_of(file) == ".txt"
 
 
@@ -245,7 +247,7 @@ def _files_rows(
     root, seen = root_of(source), set()
     for path in files:
         kind, name = kind_of(path), path.relative_to(root).as_posix()
-        one_text = _is_one_text(source, path)
+        one_text = is_one_text(source, path)
         if not (one_text or kind in WHOLE):
             yield from read_placed(path, text_field, id_field, named=named)
             continue
